@@ -1,0 +1,1 @@
+"""From Hydra's tree to frozen, typed settings."""

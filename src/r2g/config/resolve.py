@@ -1,0 +1,187 @@
+"""Hydra's composed tree to a frozen RunConfig; every mistake is reported at once, with the nearest right name."""
+
+import dataclasses
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from r2g.config.schema import RunConfig
+from r2g.core.registry import Registry, UnknownName, nearest
+
+_BAD: Any = object()  # stands for a value whose mistake has been noted already
+
+
+class ConfigError(ValueError):
+    """All mistakes of a config; `problems` lists them as `key: what is wrong`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join([f"{len(problems)} mistake(s) in the config:", *[f"  {p}" for p in problems]]))
+
+
+def resolve(raw: DictConfig) -> RunConfig:
+    """Turn the composed tree into settings. Raises ConfigError with all mistakes."""
+    try:
+        tree = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError([str(error).splitlines()[0]]) from error
+    problems: list[str] = []
+    config = _parse(RunConfig, tree, "", problems)
+    problems += _across(config) if isinstance(config, RunConfig) else _across_parts(tree, problems)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def to_tree(value: Any) -> Any:
+    """The inverse of `resolve`: settings as plain JSON values, slots with their `kind`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        tree = {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kind = getattr(value, "kind", None)
+        return {"kind": kind, **tree} if isinstance(kind, str) else tree
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {k: to_tree(v) for k, v in value.items()}
+    return [to_tree(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _parse(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _slot(get_args(kind)[1], value, key, problems)
+    if origin in (typing.Union, types.UnionType):
+        return _optional(kind, value, key, problems)
+    if dataclasses.is_dataclass(kind):
+        return _record(kind, value, key, problems)
+    if origin is dict:
+        return _mapping(get_args(kind)[1], value, key, problems)
+    if origin is tuple:
+        return _sequence(get_args(kind)[0], value, key, problems)
+    return _leaf(kind, value, key, problems)
+
+
+def _slot(registry: Registry, value: Any, key: str, problems: list[str]) -> Any:
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        problems.append(f"{key}: needs `kind:`, one of {', '.join(registry.names())}")
+        return _BAD
+    try:
+        cls = registry.get(value["kind"])
+    except UnknownName as error:
+        problems.append(f"{key}.kind: {error}")
+        return _BAD
+    return _record(cls, {k: v for k, v in value.items() if k != "kind"}, key, problems)
+
+
+def _optional(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    inner = [a for a in get_args(kind) if a is not type(None)]
+    if value is None and len(inner) < len(get_args(kind)):
+        return None
+    return _parse(inner[0], value, key, problems)
+
+
+def _record(cls: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if not isinstance(value, dict):
+        problems.append(f"{key}: expected a group of settings, got {_show(value)}")
+        return _BAD
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for name in sorted(set(map(str, value)) - set(fields)):
+        choices = sorted(fields)
+        hint = nearest(name, choices) or f" (known here: {', '.join(choices)})"
+        problems.append(f"{_join(key, name)}: unknown key{hint}")
+    parts = {}
+    for name, field in fields.items():
+        if name in value:
+            parts[name] = _parse(hints[name], value[name], _join(key, name), problems)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            problems.append(f"{_join(key, name)}: missing")
+            parts[name] = _BAD
+    if any(part is _BAD for part in parts.values()):
+        return _BAD
+    try:
+        return cls(**parts)
+    except ValueError as error:
+        problems.append(f"{key}: {error}" if key else str(error))
+        return _BAD
+
+
+def _mapping(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if not isinstance(value, dict):
+        problems.append(f"{key}: expected a mapping, got {_show(value)}")
+        return _BAD
+    parts = {str(k): _parse(kind, v, _join(key, str(k)), problems) for k, v in value.items()}
+    return _BAD if any(v is _BAD for v in parts.values()) else parts
+
+
+def _sequence(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if not isinstance(value, list):
+        problems.append(f"{key}: expected a list, got {_show(value)}")
+        return _BAD
+    parts = tuple(_parse(kind, v, f"{key}[{i}]", problems) for i, v in enumerate(value))
+    return _BAD if any(v is _BAD for v in parts) else parts
+
+
+def _leaf(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if kind is Any:
+        return value
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = [m.value for m in kind]
+        if value in choices:
+            return kind(value)
+        hint = nearest(str(value), choices) or f" (choices: {', '.join(choices)})"
+        problems.append(f"{key}: unknown choice {_show(value)}{hint}")
+        return _BAD
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    problems.append(f"{key}: expected {kind.__name__}, got {_show(value)}")
+    return _BAD
+
+
+def _across(config: RunConfig) -> list[str]:
+    """Mistakes that only two settings together show."""
+    return _adapter_targets(config.tuning.adapters, {"encoder": config.encoder, "llm": config.llm})
+
+
+def _across_parts(tree: Any, problems: list[str]) -> list[str]:
+    """The same on a tree that has other mistakes: what parses alone is still held against each other."""
+    hints = typing.get_type_hints(RunConfig, include_extras=True)
+    wanted = {k: tree.get(k) for k in ("encoder", "llm", "tuning")} if isinstance(tree, dict) else {}
+    parts = {k: _parse(hints[k], v, k, []) for k, v in wanted.items()}
+    if not parts or any(v is _BAD for v in parts.values()):
+        return []
+    found = _adapter_targets(parts["tuning"].adapters, parts)
+    return [f for f in found if f not in problems]
+
+
+def _adapter_targets(adapters: dict[str, Any], parts: dict[str, Any]) -> list[str]:
+    problems = []
+    for label, adapter in adapters.items():
+        target = getattr(adapter, "targets", None)
+        roles = sorted(parts[adapter.part.value].roles)
+        if target is not None and target not in roles:
+            hint = nearest(target, roles) or f" (it has: {', '.join(roles) or 'none'})"
+            name = parts[adapter.part.value].kind
+            problems.append(
+                f"tuning.adapters.{label}.targets: {adapter.part.value} '{name}' has no '{target}'{hint}"
+            )
+    return problems
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _show(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}" if not isinstance(value, str) else repr(value)

@@ -1,0 +1,1 @@
+"""What every other module may rely on: registries, slots, shared types."""

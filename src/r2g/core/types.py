@@ -1,0 +1,28 @@
+"""Plain data that crosses module borders; no torch here."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One study's report as written and as the radiologist wrote it.
+
+    `labels` are the study's known findings (phantom data), or None where nobody knows them.
+    """
+
+    id: str
+    reference: str
+    hypothesis: str
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one metric says: corpus values, one value a report, and why it is absent if it is.
+
+    Corpus values are not means of the per-report ones (BLEU and CIDEr are corpus statistics).
+    """
+
+    corpus: dict[str, float] = field(default_factory=dict)
+    per_report: dict[str, list[float]] = field(default_factory=dict)
+    absent: str | None = None

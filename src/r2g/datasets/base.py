@@ -1,0 +1,43 @@
+"""What every dataset is: settings that yield studies in three splits."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar
+
+from datasets import DatasetDict
+
+
+class Cleaner(Enum):
+    """How report text is normalized before training and scoring; see `r2g.datasets._clean`."""
+
+    none = "none"
+    iu = "iu"
+    mimic_r2gengpt = "mimic_r2gengpt"
+    mimic_r2gen = "mimic_r2gen"
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """Settings of one source of studies.
+
+    `load` gives the splits train, val and test with the columns id (str), report (str, cleaned), image_path
+    (list[str], absolute), labels (list[str], or None where unknown) and patient (str, or None).
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def shareable(self) -> bool:
+        """May texts and pictures of this data be shown in reports and thumbnails?"""
+
+    @property
+    @abstractmethod
+    def views(self) -> int:
+        """The most views of one study that are used."""
+
+    @abstractmethod
+    def load(self, cache: Path, seed: int) -> DatasetDict:
+        """The three splits. Raises FileNotFoundError that says where the data can be had."""

@@ -1,0 +1,1 @@
+"""The vision encoders, one file each."""

@@ -1,0 +1,19 @@
+"""What every metric is: settings that score a list of predictions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from r2g.core.types import Prediction, Scores
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """Settings of one metric."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Prediction]) -> Scores:
+        """Corpus and per-report scores; `Scores(absent=why)` when something that it needs is missing."""

@@ -1,0 +1,1 @@
+"""The projectors, one file each."""
