@@ -1,0 +1,1 @@
+"""CIDEr as an evaluate module."""

@@ -1,0 +1,1 @@
+"""Label F1 as an evaluate module."""

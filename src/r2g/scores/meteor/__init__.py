@@ -1,0 +1,1 @@
+"""METEOR as an evaluate module."""

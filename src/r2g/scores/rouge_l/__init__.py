@@ -1,0 +1,1 @@
+"""ROUGE-L as an evaluate module."""
