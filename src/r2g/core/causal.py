@@ -1,0 +1,58 @@
+"""Building a causal language model from a transformers config: shared by all llms."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Which modules play which role, by the exact model_type of transformers; every decoder here is pre-norm.
+_LLAMA_LIKE = {
+    "attention_qv": ("*.self_attn.q_proj", "*.self_attn.v_proj"),
+    "attention": ("*.self_attn.q_proj", "*.self_attn.k_proj", "*.self_attn.v_proj", "*.self_attn.o_proj"),
+    "mlp": ("*.mlp.gate_proj", "*.mlp.up_proj", "*.mlp.down_proj"),
+    "blocks": ("network.model.layers.*",),
+    "norms": ("*norm",),
+}
+_PHI3 = {
+    "attention_qv": ("*.self_attn.qkv_proj",),  # one fused matrix: q, k and v can't be adapted apart
+    "attention": ("*.self_attn.qkv_proj", "*.self_attn.o_proj"),
+    "mlp": ("*.mlp.gate_up_proj", "*.mlp.down_proj"),
+    "blocks": ("network.model.layers.*",),
+    "norms": ("*norm",),
+}
+_GPT2 = {
+    "attention_qv": ("*.attn.c_attn",),
+    "attention": ("*.attn.c_attn", "*.attn.c_proj"),
+    "mlp": ("*.mlp.c_fc", "*.mlp.c_proj"),
+    "blocks": ("network.transformer.h.*",),
+    "norms": ("*.ln_*",),
+}
+ROLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "gemma": _LLAMA_LIKE,
+    "gemma2": _LLAMA_LIKE,
+    "gpt2": _GPT2,
+    "granite": _LLAMA_LIKE,
+    "llama": _LLAMA_LIKE,
+    "mistral": _LLAMA_LIKE,
+    "phi3": _PHI3,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE,
+}
+
+
+def empty(config: Any) -> Any:
+    """The model's shapes on the meta device; nothing is allocated or read."""
+    from transformers import AutoModelForCausalLM  # late: seconds of import
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def load_directory(source: str | Path, dtype: torch.dtype, device: torch.device, **quantization: Any) -> tuple[Any, Any]:
+    """Network and tokenizer of a local directory or hub id, weights in `dtype` on `device`."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **quantization)
+    return (network if quantization else network.to(device)), tokenizer

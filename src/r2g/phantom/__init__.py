@@ -1,0 +1,1 @@
+"""Procedurally drawn chest films with reports and exactly known labels."""

@@ -1,0 +1,217 @@
+"""The frontal film: normal anatomy with the case's findings in it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from r2g.phantom.anatomy import Anatomy, Outlines, midline, outline
+from r2g.phantom.findings import Case, Finding
+from r2g.phantom.shapes import Grid, Plane, blob, curve, ellipse, line, ramp, smooth_noise
+
+ZONE_Y = {"upper": -0.47, "mid": -0.10, "lower": 0.25}
+EFFUSION_HEIGHT = {"small": (0.13, 0.18), "moderate": (0.34, 0.44), "large": (0.68, 0.86)}
+SIGN = {"left": 1.0, "right": -1.0}
+
+
+def frontal(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator) -> Plane:
+    """Opacity of the frontal film, about 0 for air to 1 for metal."""
+    parts = outline(grid, body)
+    air = parts.air * (1 - _vessels(grid, parts, rng, 1.7 if case.has("edema") else 1.0))
+    if case.has("emphysema"):
+        air = air * np.float32(1.18)
+    for finding in case.findings:
+        if finding.name in _OPACITIES:
+            air = _OPACITIES[finding.name](grid, parts, body, finding, rng) * air
+    film = _body(grid, body, parts) - np.float32(0.47) * air + np.float32(0.13) * parts.spine
+    film -= np.float32(0.10) * _airways(grid, parts, body)
+    film += _bones(grid, parts, body, case, rng)
+    for finding in case.findings:
+        if finding.name in _OVERLAYS:
+            film = _OVERLAYS[finding.name](grid, parts, body, finding, rng, film)
+    return film
+
+
+def _body(grid: Grid, body: Anatomy, parts: Outlines) -> Plane:
+    """Soft tissue: neck, shoulders and trunk, the abdomen with the stomach's bubble, the breasts' shadows."""
+    wide = np.interp(grid.y[:, 0], (-1, -0.86, -0.72, -0.5, 1), (0.24, 0.27, 0.8, 0.95, 0.93))
+    flesh = ramp(wide[:, None].astype(np.float32) - parts.beside, 0.03) * np.float32(body.flesh)
+    bubble = blob(grid, (0.42 * body.heart_side, body.base + 0.02), (0.13, 0.055))
+    flesh -= np.float32(0.16) * bubble * ramp(grid.y - parts.floor, 0.03)
+    flesh += np.float32(0.06) * ramp(grid.y - parts.floor, 0.04)
+    if body.breast:
+        flesh += np.float32(body.breast) * ramp(ellipse(_folded(grid, parts), (0.42, 0.32), (0.34, 0.28)), 0.04)
+    return flesh
+
+
+def _folded(grid: Grid, parts: Outlines) -> Grid:
+    """A grid in which both sides have the left side's coordinates."""
+    return Grid(parts.beside, grid.y, grid.pixel)
+
+
+def _vessels(grid: Grid, parts: Outlines, rng: np.random.Generator, strength: float) -> Plane:
+    """Branching shadows that spread from the hila and thin out."""
+    dx, dy = parts.beside - np.float32(0.14), grid.y + np.float32(0.02)
+    away = np.sqrt(dx * dx + dy * dy)
+    angle = np.arctan2(dy, dx) + parts.left * np.float32(rng.uniform(0, 3))
+    wiggle = np.float32(3) * away + np.float32(rng.uniform(0, 6))
+    rays = np.maximum(np.sin(11 * angle + wiggle), np.sin(7 * angle - 2 * wiggle))
+    fade = np.exp(away * np.float32(-4.2))
+    hilum = np.exp(away * away * np.float32(-1 / 0.014))
+    return np.float32(strength) * (np.float32(0.42) * hilum + np.float32(0.5) * fade * np.clip(rays, 0, 1) ** 2)
+
+
+def _airways(grid: Grid, parts: Outlines, body: Anatomy) -> Plane:
+    trachea = ramp(np.minimum(np.float32(0.045) - parts.beside, np.float32(-0.22) - grid.y), 0.015)
+    bronchi = line(grid, [(-0.16, -0.05), (0.0, -0.22), (0.18, -0.03)], 0.05)
+    return np.maximum(trachea, np.float32(0.8) * bronchi)
+
+
+def _bones(grid: Grid, parts: Outlines, body: Anatomy, case: Case, rng: np.random.Generator) -> Plane:
+    """Ribs, with steps where they are broken, and clavicles."""
+    broken = {finding.side: _break(body, rng) for finding in case.find("fracture")}
+    y, callus = grid.y, np.float32(0)
+    for side, (x, at, step) in broken.items():
+        lateral = ramp(parts.beside - np.float32(x), 0.012) * (parts.left if side == "left" else 1 - parts.left)
+        near = blob(grid, (SIGN[side] * (x + 0.05), at), (0.22, 0.14))
+        y = y + np.float32(step) * lateral * near
+        callus = callus + np.float32(0.28) * blob(grid, (SIGN[side] * x, at), (0.03, 0.06))
+        callus -= np.float32(0.25) * blob(grid, (SIGN[side] * (x + 0.035), at), (0.013, 0.07))
+    inside = ramp(np.minimum(parts.edge + np.float32(0.05) - parts.beside, np.float32(0.72) - y), 0.02)
+    arch = (parts.beside - np.float32(0.28)) ** 2 * np.float32(0.9)
+    wave = (y - arch) * np.float32(1 / body.rib_gap) + np.float32(body.rib_phase)
+    back = np.clip(np.sin(wave * np.float32(2 * np.pi)) * 3 - np.float32(0.6), 0, 1)
+    front = np.sin((y - np.float32(1.1) * (np.float32(0.8) - parts.beside)) * np.float32(2 * np.pi / 0.24))
+    ribs = np.float32(0.105) * back + np.float32(0.045) * np.clip(front * 2 - 1, 0, 1)
+    collar = curve([(0.05, -0.62), (0.3, -0.60), (0.45, -0.80), (0.8, -0.76)], 5)
+    return ribs * inside + callus + np.float32(0.13) * line(_folded(grid, parts), collar, 0.055)
+
+
+def _break(body: Anatomy, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Where a rib is broken: distance from the midline, height, and how far the ends stand apart."""
+    return rng.uniform(0.45, 0.58), rng.uniform(-0.25, 0.25), rng.uniform(0.45, 0.6) * body.rib_gap
+
+
+def _fluid(grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator) -> Plane:
+    """An effusion: opaque from the base up to a level that rises to the side wall."""
+    height = rng.uniform(*EFFUSION_HEIGHT[finding.size])
+    out = np.clip((parts.beside - np.float32(0.15)) * np.float32(1 / 0.6), 0, 1)
+    level = np.float32(body.base + 0.03 - height) - np.float32(0.16) * out * out * out + np.float32(0.10) * (1 - out)
+    return 1 - np.float32(0.94) * ramp(grid.y - level, 0.03) * _on(parts, finding.side)
+
+
+def _on(parts: Outlines, side: str) -> Plane:
+    return parts.left if side == "left" else 1 - parts.left
+
+
+def _free_air(grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator) -> Plane:
+    """A pneumothorax: black outside the lung's edge, the shrunken lung a little denser."""
+    gap = rng.uniform(0.14, 0.18) if finding.size == "small" else rng.uniform(0.28, 0.36)
+    lung = _lung_edge(grid, parts, body, gap)
+    outside = ramp(-lung, 0.012)
+    return 1 + _on(parts, finding.side) * (np.float32(0.38) * outside - np.float32(0.12) * (1 - outside))
+
+
+def _lung_edge(grid: Grid, parts: Outlines, body: Anatomy, gap: float) -> Plane:
+    above = grid.y - np.float32(body.apex + gap * 1.2)
+    taper = np.float32(gap) * np.clip(np.float32(0.75) - grid.y, 0.15, 1.0)
+    return np.minimum(parts.edge - taper - parts.beside, above)
+
+
+def _lung_line(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator, film: Plane
+) -> Plane:
+    """The white line of the pleura is drawn by the jump in density; a rim makes it visible at low contrast."""
+    rim = 0.16 if finding.size == "small" else 0.32
+    edge = np.exp(-((_lung_edge(grid, parts, body, rim) / np.float32(max(0.014, grid.pixel))) ** 2))
+    return film + np.float32(0.14) * edge * _on(parts, finding.side) * parts.chest
+
+
+def _consolidated(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator
+) -> Plane:
+    centre = (SIGN[finding.side] * rng.uniform(0.38, 0.50), ZONE_Y[finding.zone] + rng.normal(0, 0.03))
+    patch = blob(grid, centre, (rng.uniform(0.19, 0.26), rng.uniform(0.13, 0.18)))
+    mottle = np.float32(1) + np.float32(0.22) * smooth_noise(rng, len(grid.x), 24)
+    return 1 - np.clip(np.float32(1.25) * patch * mottle, 0, 0.85) * _on(parts, finding.side)
+
+
+def _congested(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator
+) -> Plane:
+    """Edema: haze around both hila, mottled, with short lines at the bases."""
+    haze = blob(_folded(grid, parts), (0.26, 0.05), (0.36, 0.42))
+    mottle = np.float32(1) + np.float32(0.35) * smooth_noise(rng, len(grid.x), 20)
+    return 1 - np.clip((0.5 if finding.size == "mild" else 0.8) * haze * mottle, 0, 0.9).astype(np.float32)
+
+
+def _collapsed(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator
+) -> Plane:
+    """Atelectasis: two or three plates of opacity above the diaphragm."""
+    plates = np.float32(0)
+    for k in range(rng.integers(2, 4)):
+        y = body.base - 0.20 - 0.10 * k + rng.normal(0, 0.012)
+        tilt = rng.uniform(-0.08, 0.08)
+        sign = SIGN[finding.side]
+        ends = [(sign * rng.uniform(0.24, 0.32), y + tilt), (sign * rng.uniform(0.62, 0.70), y - tilt)]
+        plates = np.maximum(plates, line(grid, ends, 0.034))
+    return 1 - np.float32(0.85) * plates
+
+
+def _round(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator, film: Plane
+) -> Plane:
+    reach = {"upper": 0.40, "mid": 0.55, "lower": 0.60}[finding.zone]
+    centre = (SIGN[finding.side] * rng.uniform(reach - 0.12, reach), ZONE_Y[finding.zone] + rng.normal(0, 0.05))
+    radius = rng.uniform(0.055, 0.085)
+    return film + np.float32(0.30) * ramp(ellipse(grid, centre, (radius, radius * rng.uniform(0.9, 1.1))), 0.018)
+
+
+def _pacemaker(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator, film: Plane
+) -> Plane:
+    sign, side = SIGN[finding.side], body.heart_side
+    x, y = sign * rng.uniform(0.50, 0.62), rng.uniform(-0.60, -0.48)
+    box = ramp(ellipse(grid, (x, y), (0.105, 0.085)), 0.012)
+    tip = (side * rng.uniform(0.18, 0.28), body.base - rng.uniform(0.12, 0.18))
+    lead = line(grid, curve([(x, y), (sign * 0.15, -0.75), (-0.12 * side, -0.3), (-0.15 * side, 0.5), tip], 9), 0.018)
+    return np.maximum(film, np.maximum(box * np.float32(1.0), lead * np.float32(0.95)))
+
+
+def _tube(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator, film: Plane
+) -> Plane:
+    x, end = rng.normal(0, 0.008), rng.uniform(-0.42, -0.33)
+    wall = line(grid, [(x, -1.1), (x, end)], 0.06) - np.float32(0.6) * line(grid, [(x, -1.1), (x, end)], 0.03)
+    return film + np.float32(0.42) * wall
+
+
+def _catheter(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator, film: Plane
+) -> Plane:
+    sign = SIGN[finding.side]
+    start = (sign * rng.uniform(0.17, 0.24), -1.1)
+    path = curve([start, (sign * 0.16, -0.55), (-0.13, -0.5), (-0.12, rng.uniform(-0.12, 0.05))], 7)
+    return film + np.float32(0.36) * line(grid, path, 0.02)
+
+
+def _wires(
+    grid: Grid, parts: Outlines, body: Anatomy, finding: Finding, rng: np.random.Generator, film: Plane
+) -> Plane:
+    """Sternotomy: a column of wire loops."""
+    rings = np.float32(0)
+    x = rng.normal(0, 0.01)
+    for y in np.linspace(-0.45, 0.28, 6) + rng.normal(0, 0.012, 6):
+        field = ellipse(grid, (x, float(y)), (0.036, 0.028), rng.normal(0, 0.4))
+        rings = np.maximum(rings, ramp(np.float32(0.009) - np.abs(field), max(0.008, grid.pixel / 2)))
+    return np.maximum(film, rings * np.float32(1.05))
+
+
+_OPACITIES: dict[str, Callable[..., Plane]] = {
+    "effusion": _fluid, "pneumothorax": _free_air, "consolidation": _consolidated, "edema": _congested,
+    "atelectasis": _collapsed,
+}  # fmt: skip
+_OVERLAYS: dict[str, Callable[..., Plane]] = {
+    "pneumothorax": _lung_line, "nodule": _round, "pacemaker": _pacemaker, "endotracheal_tube": _tube,
+    "central_line": _catheter, "sternotomy": _wires,
+}  # fmt: skip
