@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class Prediction:
