@@ -104,11 +104,16 @@ def tokenize(split: Any, llm: LanguageModel, settings: TrainSettings) -> list[li
 
 @dataclass(frozen=True)
 class Collate:
-    """Picklable: turns what `Studies` gives into a Batch. Padding never counts, nor does the pad id in a report."""
+    """Picklable: turns what `Studies` gives into a Batch. 
+
+    Padding never counts in the loss, nor does `ignored` inside a report (R2GenGPT drops every target with the id of
+    padding; where an llm pads with its `</s>`, that must still be learnt, so nothing is ignored then).
+    """
 
     ids: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...] | None
     pad: int
+    ignored: int | None
     length: int | None
 
     def __call__(self, items: list[tuple[MicroBatch, list[list[torch.Tensor]]]]) -> Batch:
@@ -139,14 +144,14 @@ class Collate:
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
             counts[i, : len(row)] = micro.counts[i]
-        return tokens, counts & (tokens != self.pad)
+        return tokens, counts if self.ignored is None else counts & (tokens != self.ignored)
 
 
-def collate_for(studies: Studies, pad: int, settings: TrainSettings) -> Collate:
+def collate_for(studies: Studies, llm: LanguageModel, settings: TrainSettings) -> Collate:
     """The collate function of a split."""
     tokens = None if studies.tokens is None else tuple(tuple(t) for t in studies.tokens)
     length = settings.max_tokens if settings.padding is Padding.maximum else None
-    return Collate(tuple(studies.ids), tokens, pad, length)
+    return Collate(tuple(studies.ids), tokens, llm.pad, None if llm.pad == llm.eos else llm.pad, length)
 
 
 class _InOrder:
