@@ -80,6 +80,25 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.soft_prompt: nn.Module | None = None
+        self.checkpointing = False
+
+    def use_checkpointing(self, on: bool) -> None:
+        """Keep only each block's input for the backward pass, and compute the rest again."""
+        self.checkpointing = on
+        if on:
+            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def train(self, mode: bool = True) -> "LanguageModel":
+        """As any module, but transformers checkpoints only blocks in train mode: their own flag stays up for it.
+
+        Nothing inside a block changes, so a frozen llm's dropout stays off.
+        """
+        super().train(mode)
+        if self.checkpointing:
+            for module in self.network.modules():
+                if getattr(module, "gradient_checkpointing", False):
+                    module.training = True
+        return self
 
     @property
     def width(self) -> int:

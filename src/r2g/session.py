@@ -1,0 +1,318 @@
+"""One run from settings to record: the method section."""
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+
+from r2g import data, evaluate, model, record, train, tuning
+from r2g.config.resolve import to_tree
+from r2g.config.schema import Device, Precision, RunConfig
+from r2g.core import keys
+from r2g.core.tables import table
+from r2g.datasets._fingerprint import fingerprint
+from r2g.trackers.base import RunIdentity
+
+_LOG = logging.getLogger(__name__)
+DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
+_MIXED = {Precision.fp32: "no", Precision.bf16: "bf16", Precision.fp16: "fp16"}
+
+
+class RunFailed(RuntimeError):
+    """A run that ended early; its record says why."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stands before the first step."""
+
+    accelerator: Accelerator
+    model: model.ReportGenerator
+    groups: tuple[tuning.ParamGroup, ...]
+    loaders: data.Loaders
+    budget: dict[str, Any]
+
+
+def execute(config: RunConfig, choices: Mapping[str, str]) -> Path:
+    """Train, evaluate and record; a finished run of the same config is left as it is. Gives the record's folder.
+
+    Raises RunFailed after writing a record with the error, or when a finished record was made from other data.
+    """
+    tree = to_tree(config)
+    identity = record.run_id(tree)
+    folder = record.folder_of(config.paths.outputs, config.name, identity)
+    accelerator = make_accelerator(config)
+    raw = _on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
+    print_ = fingerprint(raw, config.paths.cache)
+    done = folder.finished()
+    if done is not None:
+        return _already(done, print_, folder, accelerator)
+    frame = _frame(config, tree, choices, identity, print_, accelerator)
+    started = time.time()
+    try:
+        setup = prepare(config, raw, print_, accelerator)
+        result = _train_and_score(config, setup, folder, frame)
+    except (KeyboardInterrupt, Exception) as error:
+        _failed(folder, frame, error, started, accelerator)
+        raise RunFailed(f"{type(error).__name__}: {error}\nrecord: {folder.partial / 'record.json'}") from error
+    if accelerator.is_main_process:
+        record.write_json(folder.partial / "record.json", result | {"wall_seconds": time.time() - started})
+        folder.finish()
+        _say(result, folder.final)
+    accelerator.wait_for_everyone()
+    return folder.final
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """The processes and devices of this launch. Raises RunFailed when fewer came than `train.processes` asks for."""
+    settings = config.train
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # e.g. a norm behind the layer we read
+    cpu = settings.device is Device.cpu
+    if settings.device is Device.cuda and not torch.cuda.is_available():
+        raise RunFailed("train.device is cuda, but no CUDA device is there")
+    accelerator = Accelerator(cpu=cpu, mixed_precision=_MIXED[settings.precision], kwargs_handlers=[unused])
+    if settings.processes not in (None, accelerator.num_processes):
+        raise RunFailed(
+            f"train.processes asks for {settings.processes} processes and {accelerator.num_processes} came; on the "
+            "CPU use torchrun --nproc_per_node N, since accelerate launch --cpu starts one"
+        )
+    return accelerator
+
+
+def _on_main_first(accelerator: Accelerator, action: Any) -> Any:
+    with accelerator.main_process_first():
+        return action()
+
+
+def _already(done: dict[str, Any], print_: str, folder: record.RunFolder, accelerator: Accelerator) -> Path:
+    if done["data"]["fingerprint"] != print_:
+        raise RunFailed(
+            f"{folder.final} holds this config's record, but from other data (fingerprint "
+            f"{done['data']['fingerprint']}, now {print_}); move it away or give the run another name"
+        )
+    if accelerator.is_main_process:
+        _LOG.warning("nothing to do: this config's record is in %s", folder.final)
+    return folder.final
+
+
+def prepare(config: RunConfig, raw: Any, print_: str, accelerator: Accelerator) -> Setup:
+    """Model, tuning mode and data."""
+    set_seed(config.seed)
+    whole = model.assemble(config, accelerator.device, DTYPES[config.train.precision])
+    groups = tune(whole, config)
+    views = config.data.views
+    loaders = data.load(raw, whole.encoder.preprocess, views, whole.llm, config.train, print_)  # type: ignore[arg-type]
+    return Setup(accelerator, whole, groups, loaders, budget_of(whole))
+
+
+def tune(whole: model.ReportGenerator, config: RunConfig) -> tuple[tuning.ParamGroup, ...]:
+    """Apply the tuning mode: adapters, rules, dtypes, modes, checkpointing."""
+    roles = {"encoder": config.encoder.roles, "llm": config.llm.roles}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 3)
+        tuning.attach(whole, config.tuning, roles)
+    groups = tuning.decide(whole, config.tuning, roles)
+    tuning.cast_frozen(whole, DTYPES[config.train.precision])
+    whole.llm.use_checkpointing(config.llm.checkpointing)
+    tuning.set_modes(whole, config.tuning.frozen_mode)
+    return groups
+
+
+def budget_of(whole: model.ReportGenerator) -> dict[str, Any]:
+    """Trainable and total parameters, per part and in all."""
+    parts = tuning.count(whole)
+    total, learns = sum(p.total for p in parts), sum(p.trainable for p in parts)
+    return {
+        "trainable": learns,
+        "total": total,
+        "trainable_percent": 100 * learns / total,
+        "parts": {p.part: asdict(p) for p in parts},
+        "trainable_names": sorted(tuning.trainable(whole)),
+    }
+
+
+def _train_and_score(
+    config: RunConfig, setup: Setup, folder: record.RunFolder, frame: dict[str, Any]
+) -> dict[str, Any]:
+    accelerator = setup.accelerator
+    require_same_trainable(folder.partial, setup.budget)
+    if accelerator.is_main_process:
+        folder.partial.mkdir(parents=True, exist_ok=True)
+        record.write_json(folder.partial / "record.json", {**frame, "status": "running", "budget": setup.budget})
+        _say_budget(setup.budget)
+    accelerator.wait_for_everyone()
+    tracker = track(config, frame, folder.partial)
+    try:
+        arm = train.Arm(config, setup.model, setup.groups, folder.partial, tracker, validator(config, setup))
+        fitted = train.fit([arm], setup.loaders.train, accelerator)[0]
+        outcome = test(config, setup)
+        result = _result(frame, setup, fitted, outcome)
+        if accelerator.is_main_process:
+            write_evaluation(folder.partial, outcome)
+        tracker.summary(summary_of(result))
+    except BaseException:
+        tracker.finish(failed=True)
+        raise
+    tracker.finish()
+    return result
+
+
+def require_same_trainable(folder: Path, budget: Mapping[str, Any]) -> None:
+    """At a resume: the trainable set must be the one that the run began with."""
+    if (folder / "record.json").is_file():
+        before = record.read(folder).get("budget")
+        if before:
+            tuning.require_same(budget["trainable_names"], before["trainable_names"], str(folder))
+
+
+def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
+    """The run's tracker, started."""
+    choices = frame["choices"]
+    tags = tuple(f"{slot}:{choices[slot]}" for slot in ("encoder", "projector", "llm", "tuning") if slot in choices)
+    identity = RunIdentity(frame["id"], f"{config.name}-{frame['id']}", frame["arm"], tags, "train", str(folder))
+    tracker = config.track.build(identity)
+    tracker.start()
+    tracker.store_init_configuration({**frame["config"], "choices": dict(choices)})
+    return tracker
+
+
+def validator(config: RunConfig, setup: Setup) -> Any:
+    """A function that gives the validation scores that the selection needs."""
+    studies = data.first(setup.loaders.val, config.train.eval_studies)
+    metrics = evaluate.metrics_for(config.train.select, config.score.metrics)
+
+    def validate() -> dict[str, float]:
+        scores = {"loss": evaluate.mean_loss(setup.model, studies, config.train, setup.accelerator)}
+        if metrics:
+            written = evaluate.predict(
+                setup.model, studies, config.decode, config.train, setup.accelerator, "validate"
+            )
+            scores |= evaluate.score(written, metrics).corpus
+        return scores
+
+    return validate
+
+
+def test(config: RunConfig, setup: Setup, split: str = "test") -> evaluate.Evaluation:
+    """Write and score a split's reports, with the controls if they are asked for."""
+    studies = data.first(getattr(setup.loaders, split), config.score.studies)
+    written = evaluate.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
+    outcome = evaluate.score(written, config.score.metrics)
+    if not config.score.controls:
+        return outcome
+    blank = evaluate.blank_report(setup.model, config.decode, setup.accelerator)
+    found = evaluate.controls(written, setup.loaders.train, lambda: blank, config.score.metrics, config.seed)
+    return evaluate.Evaluation(
+        outcome.predictions, outcome.corpus, outcome.per_report, outcome.absent, found
+    )
+
+
+def write_evaluation(folder: Path, outcome: evaluate.Evaluation) -> None:
+    """predictions.jsonl and scores.jsonl."""
+    record.write_lines(folder / "predictions.jsonl", [asdict(p) for p in outcome.predictions])
+    rows = [
+        {"id": p.id} | {name: values[i] for name, values in outcome.per_report.items()}
+        for i, p in enumerate(outcome.predictions)
+    ]
+    record.write_lines(folder / "scores.jsonl", rows)
+
+
+def _frame(
+    config: RunConfig,
+    tree: dict[str, Any],
+    choices: Mapping[str, str],
+    identity: str,
+    print_: str,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    return {
+        "schema": record.SCHEMA,
+        "id": identity,
+        "arm": record.run_id(tree, seed=False),
+        "name": config.name,
+        "choices": dict(choices),
+        "config": tree,
+        "data": {"fingerprint": print_, "shareable": config.data.shareable},
+        "device": {"type": accelerator.device.type, "processes": accelerator.num_processes},
+        **record.environment(),
+    }
+
+
+def _result(
+    frame: Mapping[str, Any], setup: Setup, fitted: train.FitResult, outcome: evaluate.Evaluation
+) -> dict[str, Any]:
+    texts = {p.hypothesis for p in outcome.predictions}
+    splits = {s: len(getattr(setup.loaders, s)) for s in ("train", "val", "test")}
+    return {
+        **frame,
+        "data": {**frame["data"], "studies": splits},
+        "status": "finished",
+        "budget": setup.budget,
+        "training": asdict(fitted.progress),
+        "convergence": {k.split("/", 1)[1]: v for k, v in fitted.convergence.summary().items()},
+        "scores": outcome.corpus,
+        "absent": outcome.absent,
+        "controls": outcome.controls,
+        "distinct_reports": len(texts),
+        "test_studies": len(outcome.predictions),
+    }
+
+
+def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's figures under the names of `r2g.core.keys`, for a tracker's summary."""
+    budget = result["budget"]
+    values: dict[str, Any] = {
+        keys.BUDGET_TRAINABLE: budget["trainable"],
+        keys.BUDGET_TOTAL: budget["total"],
+        keys.BUDGET_TRAINABLE_PERCENT: budget["trainable_percent"],
+    }
+    for name, part in budget["parts"].items():
+        values |= {keys.budget(name, what): part[what] for what in ("trainable", "total")}
+    values |= {f"{keys.CONVERGENCE}/{k}": v for k, v in result["convergence"].items()}
+    values |= {keys.test(k): v for k, v in result["scores"].items()}
+    for name, scores in result["controls"].items():
+        values |= {keys.control(name, k): v for k, v in scores.items()}
+    return values
+
+
+def _failed(
+    folder: record.RunFolder, frame: dict[str, Any], error: BaseException, started: float, accelerator: Accelerator
+) -> None:
+    if not accelerator.is_main_process:
+        return
+    stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+    path = folder.partial / "record.json"
+    before = record.read(folder.partial) if path.is_file() else {}
+    told = {"type": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
+    row = {**before, **frame, "status": "stopped" if stopped else "failed", "error": told}
+    record.write_json(path, row | {"wall_seconds": time.time() - started})
+
+
+def _say_budget(budget: Mapping[str, Any]) -> None:
+    rows: list[list[object]] = [[n, p["trainable"], p["total"]] for n, p in budget["parts"].items()]
+    rows.append(["in all", budget["trainable"], budget["total"]])
+    _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn\n")
+
+
+def _say(result: Mapping[str, Any], folder: Path) -> None:
+    columns = {"test": result["scores"], **result["controls"]}
+    names = [n for n in result["scores"] if "/" not in n]
+    rows = [[name, *[columns[c].get(name) for c in columns]] for name in names]
+    _print("\n" + table(["score", *columns], rows))
+    _print(f"distinct reports: {result['distinct_reports']} of {result['test_studies']}")
+    for name, why in result["absent"].items():
+        _print(f"absent: {name}: {why}")
+    shown = {k: v for k, v in result["convergence"].items() if v is not None}
+    _print("convergence: " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
+    _print(f"record: {folder}")
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - what a command says to its user
