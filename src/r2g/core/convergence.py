@@ -71,12 +71,12 @@ def converge(
     """Read the figures off a curve with losses l_i at steps x_i (i = 0 .. n).
 
     * smoothed: s_i = mean(l_j for j = max(0, i - window + 1) .. i), so nothing looks ahead.
-    * to target: the first i with s_i, ..., s_{i + hold - 1} <= target, all of them in the curve. A run without
-      such an i is censored: it would have taken longer than it lasted.
-    * area: sum over i of (x_{i+1} - x_i)(l_i + l_{i+1}) / 2, over (x_n - x_0); l_0 if there is one entry, None
-      if a loss is not finite. It depends on the length: compare runs of as many steps.
+    * to target: the first i with s_i, ..., s_{i + hold - 1} <= target, all of them in the curve. A run with
+      no such i is censored: it would have taken longer than it lasted.
+    * area: sum over i of (x_{i+1} - x_i)(l_i + l_{i+1}) / 2, over (x_n - x_0); l_0 if there is one entry, and
+      None if a loss is not finite. It depends on the length: compare runs of as many steps.
     * plateau: the fall f_i = (s_{i-window} - s_i) / s_{i-window} * 100 / (x_i - x_{i-window}) is relative and
-      per 100 steps; it starts at the first i >= window with f_j < slope for all j >= i, at least `hold` of them.
+      per 100 steps; it starts at the first i >= window with f_j < slope for all j >= i, `hold` at least.
     * best: the step of the largest of `validation` (pairs of step and value, larger is better), the first if
       several are equal.
 

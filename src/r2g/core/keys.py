@@ -44,7 +44,7 @@ BUDGET_TRAINABLE_PERCENT = "budget/trainable_percent"
 """100 * trainable / total."""
 
 STEPS_TO_TARGET = "convergence/steps_to_target"
-"""Steps when the smoothed loss first is at or below the target and stays for `hold` entries; None if never."""
+"""Steps until the smoothed loss is at or below the target and stays for `hold` entries; None if never."""
 SAMPLES_TO_TARGET = "convergence/samples_to_target"
 """Studies seen at that entry."""
 TOKENS_TO_TARGET = "convergence/tokens_to_target"
@@ -63,6 +63,11 @@ BEST_STEP = "convergence/best_step"
 """The step of the best validation entry; None without any."""
 
 
+def by(axis: str, name: str) -> str:
+    """The copy of a curve that a tracker draws against another axis: `by_samples/train/loss`."""
+    return f"by_{axis}/{name}"
+
+
 def val(score: str) -> str:
     """A score on the validation split: `val/bleu_4`."""
     return f"{VAL}/{score}"
@@ -79,5 +84,5 @@ def control(name: str, score: str) -> str:
 
 
 def budget(part: str, what: str) -> str:
-    """A figure of one part: `budget/encoder/trainable`, `budget/llm/total`, `budget/projector/trainable_percent`."""
+    """A figure of one part: `budget/encoder/trainable`, `/total`, `/trainable_percent`; so too others."""
     return f"{BUDGET}/{part}/{what}"

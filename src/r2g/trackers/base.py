@@ -1,8 +1,10 @@
-"""What every tracker is: settings that give Accelerate something to log with."""
+"""What every tracker is: settings that give a run, and Accelerate, something to log with."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from r2g.trackers._guard import Guarded
 
 
 @dataclass(frozen=True)
@@ -24,5 +26,8 @@ class Tracker(ABC):
     kind: ClassVar[str]
 
     @abstractmethod
-    def build(self, identity: RunIdentity) -> Any:
-        """What `Accelerator(log_with=...)` takes: a name, a GeneralTracker, or None for no tracking."""
+    def build(self, identity: RunIdentity) -> Guarded:
+        """What `Accelerator(log_with=...)` takes; nothing is opened before `start`, which Accelerate calls.
+
+        Raises RuntimeError when the tracker's package is not installed.
+        """
