@@ -1,4 +1,4 @@
-"""Report text as the published work normalizes it: three cleaners that differ in details which move the scores."""
+"""Report text as the published work normalizes it: three cleaners whose small differences move the scores."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from r2g.datasets.base import Cleaner
 
 # In all three: deleted wherever they stand, so "1.5" becomes "15". Underscores fall here too.
 _ALWAYS = "\"'/\\.,?;*!%^&_+()[]{}"
-# R2Gen wrote a hyphen between ":" and "[": a range of characters, these among them, while "-" itself survives.
+# R2Gen wrote a hyphen between ":" and "[": a range, these characters among it, while "-" itself survives.
 _RANGE = ":;<=>?@["
 _LIST_NUMBERS = "2345"
 
