@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-type Plane = np.ndarray
+Plane = np.ndarray
 """float32 [height, width]."""
 
 
