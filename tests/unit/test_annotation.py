@@ -238,3 +238,31 @@ def test_real_films_in_this_format() -> None:
     assert max(len(row["image_path"]) for row in data["train"]) == 2
     patients = {split: set(rows["patient"]) for split, rows in data.items()}
     assert sum(map(len, patients.values())) == len(set.union(*patients.values())) == 102
+
+
+def phantom(**changes: int) -> Dataset:
+    settings = {"train": 6, "val": 2, "test": 3, "size": 32, "max_views": 2, "data_seed": 0}
+    return DATASETS.get("phantom")(**{**settings, **changes})
+
+
+def test_phantom_is_drawn_once_and_follows_its_own_seed(tmp_path: Path) -> None:
+    first = phantom().load(tmp_path, seed=0)
+    assert {split: len(rows) for split, rows in first.items()} == {"train": 6, "val": 2, "test": 3}
+    row = first["train"][0]
+    assert isinstance(row["labels"], list)
+    assert len(row["image_path"]) == 2
+    film = Path(row["image_path"][0])
+    assert tmp_path / "phantom" in film.parents
+    drawn = film.stat().st_mtime_ns
+    assert phantom().load(tmp_path, seed=1)["train"][:] == first["train"][:]
+    assert film.stat().st_mtime_ns == drawn
+    other = phantom(data_seed=1).load(tmp_path, seed=0)
+    assert other["train"]["report"][:] != first["train"]["report"][:]
+    assert phantom().shareable
+
+
+def test_phantoms_mistakes_are_told_at_once() -> None:
+    with pytest.raises(
+        ValueError, match=r"train must be at least 1; size .* 32; max_views must be at most 2"
+    ):
+        phantom(train=0, size=8, max_views=3)

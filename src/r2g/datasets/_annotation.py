@@ -25,6 +25,7 @@ FEATURES = datasets.Features(
 )
 _NAMED = 5  # how many culprits of one kind of mistake are named
 _THREADS = 16  # a look-up waits on the (network) file system, not on the processor
+_BLOCK = 256  # files a task: a task of its own for each would cost more than the look-up
 
 Row = dict[str, Any]
 
@@ -42,10 +43,10 @@ def read_annotation(
 ) -> datasets.DatasetDict:
     """The three splits of `file`, in its order; no image is opened.
 
-    An entry has `id`, `report` and `image_path` (a list, under `images`; the first `max_views` are used). It may
-    have `labels` (a list) and `patient` (or `subject_id`, as in R2Gen's MIMIC-CXR file); other keys are passed
-    over. Raises AnnotationError with all mistakes. `check_files` looks for every image that is used: seconds for
-    100,000 local files, minutes on a slow network share.
+    An entry has `id`, `report` and `image_path` (a list, under `images`; the first `max_views` are used).
+    It may have `labels` (a list) and `patient` (or `subject_id`, as in R2Gen's MIMIC-CXR file); other keys
+    are passed over. `check_files` looks for every image that is used: seconds for 100,000 local files,
+    minutes on a slow network share. Raises AnnotationError with all mistakes.
     """
     content = _parse(file)
     problems: dict[str, list[str]] = defaultdict(list)
@@ -68,8 +69,8 @@ def read_annotation(
 class R2GenFolder(Dataset):
     """A published set in R2Gen's layout: annotation.json and images/ in `root`, or each given by itself.
 
-    Patients' data under an agreement or a licence: never shown. A subclass says where it can be had (`source`) and
-    which environment variable its YAML reads the root from.
+    Patients' data under an agreement or a licence: never shown. A subclass says where it can be had
+    (`source`) and which environment variable its YAML reads the root from.
     """
 
     source: ClassVar[str]
@@ -96,7 +97,7 @@ class R2GenFolder(Dataset):
         """As it stands in the files; neither the cache nor the seed plays a part. Raises AnnotationError."""
         del cache, seed
         remedy = (
-            f"{self.source}\nThen set the environment variable {self.variable} or data.root to the folder that holds "
+            f"{self.source}\nThen set the environment variable {self.variable} or data.root to the folder of "
             "annotation.json and images/, or set data.annotation and data.images one by one."
         )
         file, images = require(self.root, self.annotation, self.images, remedy)
@@ -218,11 +219,15 @@ def _check_overlap(rows: dict[str, list[Row]], problems: dict[str, list[str]]) -
 
 def _check_files(rows: dict[str, list[Row]], images: Path, problems: dict[str, list[str]]) -> None:
     paths = [path for split in SPLITS for row in rows[split] for path in row["image_path"]]
+    blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        there = pool.map(os.path.isfile, paths, chunksize=256)
-        missing = [path for path, ok in zip(paths, there, strict=True) if not ok]
+        missing = [path for found in pool.map(_missing, blocks) for path in found]
     if missing:
         problems[f"missing image files, of {len(paths)} under {images}"] = missing
+
+
+def _missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 - a Path each costs more
 
 
 def _line(what: str, named: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ _ALWAYS = "\"'/\\.,?;*!%^&_+()[]{}"
 # R2Gen wrote a hyphen between ":" and "[": a range, these characters among it, while "-" itself survives.
 _RANGE = ":;<=>?@["
 _LIST_NUMBERS = "2345"
+_QUOTES = str.maketrans("", "", "\"'/\\")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ def clean(report: str, cleaner: Cleaner) -> str:
     if cleaner is Cleaner.none:
         return report
     recipe = _RECIPES[cleaner]
+    drop = str.maketrans("", "", recipe.drop)
     text = report.replace("\n", " ") if recipe.newlines else report
     text = _collapse(_collapse(text, " ", recipe.spaces), ".", recipe.dots)
     text = _without_numbers(text)
     if recipe.space_colon:
         text = text.replace(":", " :")
-    return " . ".join(_sentence(part, recipe.drop) for part in text.strip().lower().split(". ")) + " ."
+    return " . ".join(_sentence(part, drop) for part in text.strip().lower().split(". ")) + " ."
 
 
 def _collapse(text: str, character: str, passes: int) -> str:
@@ -63,7 +65,6 @@ def _without_numbers(text: str) -> str:
     return text
 
 
-def _sentence(text: str, drop: str) -> str:
+def _sentence(text: str, drop: dict[int, int | None]) -> str:
     # Quotes and slashes go before the outer spaces do, the rest after: what a dropped "(" leaves is kept.
-    quotes = str.maketrans("", "", "\"'/\\")
-    return text.translate(quotes).strip().translate(str.maketrans("", "", drop))
+    return text.translate(_QUOTES).strip().translate(drop)

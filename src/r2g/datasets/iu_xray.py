@@ -6,8 +6,9 @@ from typing import ClassVar
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import R2GenFolder
 
-_SOURCE = """IU X-ray can be had from https://openi.nlm.nih.gov/faq (films and reports, free) and in this layout from
-https://github.com/cuhksz-nlp/R2Gen; `python -m r2g.prepare openi` makes the annotation file of the originals."""
+_SOURCE = """IU X-ray can be had from https://openi.nlm.nih.gov/faq (films and reports, free), in this layout
+from https://github.com/cuhksz-nlp/R2Gen; `python -m r2g.prepare openi` makes an annotation file of the
+originals."""
 
 
 @DATASETS.register("iu_xray")

@@ -6,8 +6,9 @@ from typing import ClassVar
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import R2GenFolder
 
-_SOURCE = """MIMIC-CXR-JPG can be had from https://physionet.org/content/mimic-cxr-jpg/ (credentialed access), an annotation
-file from https://github.com/cuhksz-nlp/R2Gen; `python -m r2g.prepare mimic_cxr` makes one of the originals."""
+_SOURCE = """MIMIC-CXR-JPG can be had from https://physionet.org/content/mimic-cxr-jpg/ (credentialed access),
+an annotation file from https://github.com/cuhksz-nlp/R2Gen; `python -m r2g.prepare mimic_cxr` makes one of
+the originals."""
 
 
 @DATASETS.register("mimic_cxr")
