@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2g.phantom.findings import Case
-from r2g.phantom.shapes import Grid, Plane, ellipse, ramp
+from r2g.phantom.shapes import Grid, Plane, disc, ramp
 
 CARDIAC_SCALE = {"": (0.88, 1.05), "mild": (1.28, 1.42), "marked": (1.5, 1.7)}
 
@@ -93,7 +93,7 @@ def _heart(grid: Grid, body: Anatomy) -> Plane:
     side = body.heart_side
     centre = (side * (body.heart_x + 0.10 * (body.heart - 1)), body.base - 0.25)
     radii = (0.31 * body.heart, 0.23 * (0.4 + 0.6 * body.heart))
-    return ramp(ellipse(grid, centre, radii, side * 0.55), 0.025)
+    return disc(grid, centre, radii, 0.025, side * 0.55)
 
 
 def _middle(grid: Grid, body: Anatomy) -> Plane:
@@ -102,8 +102,8 @@ def _middle(grid: Grid, body: Anatomy) -> Plane:
     wide = np.float32(body.mediastinum) * (1 - np.float32(0.25) * np.clip(-y - 0.3, 0.0, 1.0))
     band = ramp(np.minimum(wide - np.abs(grid.x), y + np.float32(0.78)), 0.025)
     side = body.heart_side
-    knob = ellipse(grid, (side * (body.mediastinum + 0.01), -0.27), (body.knob, body.knob * 1.2))
-    return np.maximum(band, ramp(knob, 0.02))
+    knob = disc(grid, (side * (body.mediastinum + 0.01), -0.27), (body.knob, body.knob * 1.2), 0.02)
+    return np.maximum(band, knob)
 
 
 def midline(grid: Grid, body: Anatomy) -> Plane:

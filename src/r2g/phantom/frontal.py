@@ -6,7 +6,7 @@ import numpy as np
 
 from r2g.phantom.anatomy import Anatomy, Outlines, midline, outline
 from r2g.phantom.findings import Case, Finding
-from r2g.phantom.shapes import Grid, Plane, blob, curve, ellipse, line, ramp, smooth_noise
+from r2g.phantom.shapes import Grid, Plane, blob, curve, disc, line, ramp, smooth_noise
 
 ZONE_Y = {"upper": -0.47, "mid": -0.10, "lower": 0.25}
 EFFUSION_HEIGHT = {"small": (0.13, 0.18), "moderate": (0.34, 0.44), "large": (0.68, 0.86)}
@@ -39,7 +39,7 @@ def _body(grid: Grid, body: Anatomy, parts: Outlines) -> Plane:
     flesh -= np.float32(0.16) * bubble * ramp(grid.y - parts.floor, 0.03)
     flesh += np.float32(0.06) * ramp(grid.y - parts.floor, 0.04)
     if body.breast:
-        flesh += np.float32(body.breast) * ramp(ellipse(_folded(grid, parts), (0.42, 0.32), (0.34, 0.28)), 0.04)
+        flesh += np.float32(body.breast) * disc(_folded(grid, parts), (0.42, 0.32), (0.34, 0.28), 0.04)
     return flesh
 
 
@@ -164,7 +164,7 @@ def _round(
     reach = {"upper": 0.40, "mid": 0.55, "lower": 0.60}[finding.zone]
     centre = (SIGN[finding.side] * rng.uniform(reach - 0.12, reach), ZONE_Y[finding.zone] + rng.normal(0, 0.05))
     radius = rng.uniform(0.055, 0.085)
-    return film + np.float32(0.30) * ramp(ellipse(grid, centre, (radius, radius * rng.uniform(0.9, 1.1))), 0.018)
+    return film + np.float32(0.30) * disc(grid, centre, (radius, radius * rng.uniform(0.9, 1.1)), 0.018)
 
 
 def _pacemaker(
@@ -172,7 +172,7 @@ def _pacemaker(
 ) -> Plane:
     sign, side = SIGN[finding.side], body.heart_side
     x, y = sign * rng.uniform(0.50, 0.62), rng.uniform(-0.60, -0.48)
-    box = ramp(ellipse(grid, (x, y), (0.105, 0.085)), 0.012)
+    box = disc(grid, (x, y), (0.105, 0.085), 0.012)
     tip = (side * rng.uniform(0.18, 0.28), body.base - rng.uniform(0.12, 0.18))
     lead = line(grid, curve([(x, y), (sign * 0.15, -0.75), (-0.12 * side, -0.3), (-0.15 * side, 0.5), tip], 9), 0.018)
     return np.maximum(film, np.maximum(box * np.float32(1.0), lead * np.float32(0.95)))
@@ -202,8 +202,9 @@ def _wires(
     rings = np.float32(0)
     x = rng.normal(0, 0.01)
     for y in np.linspace(-0.45, 0.28, 6) + rng.normal(0, 0.012, 6):
-        field = ellipse(grid, (x, float(y)), (0.036, 0.028), rng.normal(0, 0.4))
-        rings = np.maximum(rings, ramp(np.float32(0.009) - np.abs(field), max(0.008, grid.pixel / 2)))
+        tilt, soft = rng.normal(0, 0.4), max(0.008, grid.pixel / 2)
+        outer = disc(grid, (x, float(y)), (0.043, 0.036), soft, tilt)
+        rings = np.maximum(rings, outer - disc(grid, (x, float(y)), (0.024, 0.017), soft, tilt))
     return np.maximum(film, rings * np.float32(1.05))
 
 

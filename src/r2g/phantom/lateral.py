@@ -5,7 +5,7 @@ import numpy as np
 from r2g.phantom.anatomy import Anatomy
 from r2g.phantom.findings import Case
 from r2g.phantom.frontal import EFFUSION_HEIGHT, ZONE_Y
-from r2g.phantom.shapes import Grid, Plane, blob, curve, ellipse, line, ramp, smooth_noise
+from r2g.phantom.shapes import Grid, Plane, blob, curve, disc, ellipse, line, ramp, smooth_noise
 
 
 def lateral(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator) -> Plane:
@@ -54,11 +54,11 @@ def _devices(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator, fi
     for finding in case.find("nodule"):
         radius = rng.uniform(0.055, 0.085)
         at = (rng.uniform(-0.15, 0.3), ZONE_Y[finding.zone])
-        film = film + np.float32(0.26) * ramp(ellipse(grid, at, (radius, radius)), 0.018)
+        film = film + np.float32(0.26) * disc(grid, at, (radius, radius), 0.018)
     for _ in case.find("fracture"):
         film = film + np.float32(0.2) * blob(grid, (rng.uniform(0.25, 0.4), rng.uniform(-0.2, 0.2)), (0.05, 0.05))
     if case.has("pacemaker"):
-        box = ramp(ellipse(grid, (-0.48, -0.5), (0.05, 0.1), 0.3), 0.012)
+        box = disc(grid, (-0.48, -0.5), (0.05, 0.1), 0.012, 0.3)
         lead = curve([(-0.48, -0.5), (-0.1, -0.7), (0.0, -0.1), (-0.25, body.base - 0.15)], 8)
         film = np.maximum(film, np.maximum(box, np.float32(0.95) * line(grid, lead, 0.018)))
     if case.has("endotracheal_tube"):

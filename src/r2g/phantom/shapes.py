@@ -51,18 +51,49 @@ def blob(grid: Grid, centre: tuple[float, float], radii: tuple[float, float]) ->
     return np.exp(-(u * u + v * v))
 
 
+def disc(
+    grid: Grid, centre: tuple[float, float], radii: tuple[float, float], softness: float, tilt: float = 0.0
+) -> Plane:
+    """A filled ellipse with soft edges; only its surroundings are computed."""
+    reach = max(radii) + softness
+    near = _window(grid, [(centre[0] - reach, centre[1] - reach), (centre[0] + reach, centre[1] + reach)])
+    out = np.zeros_like(grid.x)
+    out[near] = ramp(ellipse(Grid(grid.x[near], grid.y[near], grid.pixel), centre, radii, tilt), softness)
+    return out
+
+
 def line(grid: Grid, points: list[tuple[float, float]], width: float) -> Plane:
-    """A polyline with rounded joints, at least about a pixel wide."""
+    """A polyline with rounded joints, at least about a pixel wide; only its surroundings are computed."""
     half = max(width, 1.1 * grid.pixel) / 2
-    nearest = np.full_like(grid.x, 9.0)
+    out = np.zeros_like(grid.x)
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        reach = half + grid.pixel
+        corners = [(min(x0, x1) - reach, min(y0, y1) - reach), (max(x0, x1) + reach, max(y0, y1) + reach)]
+        near = _window(grid, corners)
         dx, dy = x1 - x0, y1 - y0
-        px, py = grid.x - np.float32(x0), grid.y - np.float32(y0)
-        along = np.clip((px * np.float32(dx) + py * np.float32(dy)) / np.float32(dx * dx + dy * dy), 0.0, 1.0)
+        px, py = grid.x[near] - np.float32(x0), grid.y[near] - np.float32(y0)
+        along = (px * np.float32(dx) + py * np.float32(dy)) * np.float32(1 / (dx * dx + dy * dy))
+        np.clip(along, 0.0, 1.0, out=along)
         px -= along * np.float32(dx)
         py -= along * np.float32(dy)
-        np.minimum(nearest, px * px + py * py, out=nearest)
-    return ramp(np.float32(half) - np.sqrt(nearest), grid.pixel)
+        part = out[near]
+        np.maximum(part, ramp(np.float32(half) - np.sqrt(px * px + py * py), grid.pixel), out=part)
+    return out
+
+
+def _window(grid: Grid, corners: list[tuple[float, float]]) -> tuple[slice, slice]:
+    """The rows and columns that hold a box of coordinates, looked up on every fourth pixel."""
+    step, slack = 4, 8 * grid.pixel
+    (x0, y0), (x1, y1) = corners
+    x, y = grid.x[::step, ::step], grid.y[::step, ::step]
+    hit = (x > x0 - slack) & (x < x1 + slack) & (y > y0 - slack) & (y < y1 + slack)
+    rows, columns = np.flatnonzero(hit.any(1)), np.flatnonzero(hit.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return (
+        slice(max(0, step * rows[0] - step), step * rows[-1] + 2 * step),
+        slice(max(0, step * columns[0] - step), step * columns[-1] + 2 * step),
+    )
 
 
 def curve(points: list[tuple[float, float]], steps: int = 8) -> list[tuple[float, float]]:
