@@ -21,7 +21,7 @@ _SMALLEST = 32
 class Phantom(Dataset):
     """So many studies a split, `size` pixels in a side.
 
-    `data_seed` decides every film and report; the run's seed doesn't, since the seeds of an arm share their data.
+    `data_seed` decides every film and report; the run's seed has no part: an arm's seeds share data.
     """
 
     train: int
