@@ -18,7 +18,7 @@ def model_config(source: str, shape: Mapping[str, Any] | None) -> Any:
     """
     from transformers import AutoConfig  # late: a second of import
 
-    if Path(source).is_dir():
+    if source and Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():
             raise ValueError(f"{source} holds no config.json: it isn't a model as save_pretrained writes it")
         return AutoConfig.from_pretrained(source, trust_remote_code=False)

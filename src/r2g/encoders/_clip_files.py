@@ -7,6 +7,9 @@ from typing import Any
 
 from r2g.core.hub import check_shape
 from r2g.core.registry import nearest
+from r2g.encoders._preprocessor import require
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 _CONFIG = "open_clip_config.json"
 _FIELDS = ("embed_dim", "quick_gelu", "vision_cfg")
@@ -49,31 +52,43 @@ def tower_shape(source: str, shape: dict[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in _FIELDS if name in found}
 
 
-def weights_file(source: str, tag: str | None, shape: dict[str, Any]) -> Path:
-    """The checkpoint, downloaded if need be. Raises OSError when it can't be had, ValueError if it's another."""
+def weights_file(source: str, tag: str | None, shape: dict[str, Any], statistics: Statistics) -> Path:
+    """The checkpoint, downloaded if need be; `statistics` are the mean and std that the films will have.
+
+    Raises OSError when it can't be had, ValueError when it was made for another shape or other statistics.
+    """
     import open_clip
+
+    if Path(source).is_dir():
+        return _in_folder(Path(source))
+    if built_in(source):
+        known = open_clip.get_pretrained_cfg(source, tag)
+        _require_same(known, source, statistics)
+        return Path(open_clip.download_pretrained(known))
+    return _from_hub(source, shape, statistics)
+
+
+def _in_folder(folder: Path) -> Path:
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
-    folder = Path(source)
-    if folder.is_dir():
-        there = [
-            folder / name for name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME) if (folder / name).is_file()
-        ]
-        if not there:
-            raise FileNotFoundError(f"{folder} holds neither {HF_SAFE_WEIGHTS_NAME} nor {HF_WEIGHTS_NAME}")
-        return there[0]
-    if built_in(source):
-        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(source, tag)))
-    return _from_hub(source, shape)
+    there = [folder / name for name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME) if (folder / name).is_file()]
+    if not there:
+        raise FileNotFoundError(f"{folder} holds neither {HF_SAFE_WEIGHTS_NAME} nor {HF_WEIGHTS_NAME}")
+    return there[0]
 
 
-def _from_hub(source: str, shape: dict[str, Any]) -> Path:
+def _from_hub(source: str, shape: dict[str, Any], statistics: Statistics) -> Path:
     from huggingface_hub import hf_hub_download
     from open_clip.pretrained import download_pretrained_from_hf
 
     config = json.loads(Path(hf_hub_download(source, _CONFIG)).read_text())
     check_shape(config["model_cfg"], shape, source)
+    _require_same(config.get("preprocess_cfg", {}), source, statistics)
     return Path(download_pretrained_from_hf(source))
+
+
+def _require_same(known: dict[str, Any], source: str, statistics: Statistics) -> None:
+    require({f"image_{name}": known.get(name) for name in ("mean", "std")}, source, *statistics)
 
 
 def _require_known(shape: dict[str, Any]) -> None:

@@ -66,7 +66,9 @@ class OpenClip(Encoder):
         from open_clip.factory import load_state_dict
 
         with fetching(self.source):
-            state = load_state_dict(str(weights_file(self.source, self.tag, self.shape)))
+            state = load_state_dict(
+                str(weights_file(self.source, self.tag, self.shape, (self.mean, self.std)))
+            )
         start = "visual."
         return {name.removeprefix(start): t.float() for name, t in state.items() if name.startswith(start)}
 

@@ -14,6 +14,7 @@ from r2g.core.hub import fetching
 from r2g.core.registry import nearest
 from r2g.core.slots import ENCODERS
 from r2g.encoders._backbone import Backbone, Select, check_preprocess, load_strictly
+from r2g.encoders._preprocessor import require
 from r2g.encoders.base import Encoder, Preprocess, VisionModel, Weights
 
 
@@ -61,16 +62,21 @@ class Timm(Encoder):
         import timm
 
         wanted = device != "meta" and self.weights is Weights.pretrained
-        local = self.checkpoint or (_shipped(self.package) if wanted and self.package else None)
+        local = self._local() if wanted else None
+        hub = wanted and local is None
         with fetching(f"timm/{self.model}"), torch.device(device):
-            network = timm.create_model(
-                self.model, pretrained=wanted and local is None, num_classes=0, **self.arguments
-            )
-        if wanted and local is not None:
+            network: Any = timm.create_model(self.model, pretrained=hub, num_classes=0, **self.arguments)
+        if hub:
+            said = {f"image_{name}": network.pretrained_cfg.get(name) for name in ("mean", "std")}
+            require(said, self.model, self.mean, self.std)
+        if local is not None:
             state = timm.models.load_state_dict(str(local))
             state = _in_order(network, state, local) if self.package else _without_classifier(network, state)
             load_strictly(network, state, str(local))
         return network
+
+    def _local(self) -> Path | None:
+        return self.checkpoint if self.package is None else _shipped(self.package)
 
 
 class _Tower(Backbone):
