@@ -33,7 +33,8 @@ class Anatomy:
     def of(cls, case: Case, rng: np.random.Generator) -> "Anatomy":
         heart = case.find("cardiomegaly")
         inflated = case.has("emphysema")
-        bend = rng.uniform(0.10, 0.17) * rng.choice((-1, 1)) if case.has("scoliosis") else rng.normal(0, 0.008)
+        curved = case.has("scoliosis")
+        bend = rng.uniform(0.10, 0.17) * rng.choice((-1, 1)) if curved else rng.normal(0, 0.008)
         scale = rng.uniform(*CARDIAC_SCALE[heart[0].size if heart else ""])
         return cls(
             chest=rng.uniform(0.74, 0.84) + 0.03 * inflated,
@@ -55,7 +56,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Outlines:
-    """Soft masks of the parts that findings are placed against; `side` is -1 right of the midline, +1 left."""
+    """Soft masks of the parts that findings are placed against, and the distances behind them."""
 
     beside: Plane
     left: Plane
@@ -74,8 +75,8 @@ class Outlines:
 def outline(grid: Grid, body: Anatomy) -> Outlines:
     """Lungs, heart, mediastinum and spine of the frontal view.
 
-    `beside` is the distance from the midline, `edge` the lateral border of the lungs at each height, `floor` the
-    diaphragm's height at each column.
+    `beside` is the distance from the midline, `left` 1 left of it, `edge` the lateral border of the lungs at
+    each height, `floor` the diaphragm's height at each column.
     """
     x, y = grid.x, grid.y
     beside, left = np.abs(x), (x > 0).astype(np.float32)

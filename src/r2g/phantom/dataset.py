@@ -52,7 +52,7 @@ def draw_dataset(
     """Draw films and reports into `folder`, unless they are there already.
 
     Args:
-        folder: gets `annotation.json` (R2Gen's format, plus labels and patient), `images/` and `phantom.json`.
+        folder: gets `annotation.json` (R2Gen's format with labels and patient), `images/`, `phantom.json`.
         sizes: number of studies of each split.
         size_px: height and width of the films.
         views: 1 (frontal) or 2 (frontal and lateral).
@@ -75,7 +75,8 @@ def draw_dataset(
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
-        annotation = _draw_all(partial, sizes, size_px, views, seed, processes or os.cpu_count() or 1, progress)
+        workers = processes or os.cpu_count() or 1
+        annotation = _draw_all(partial, sizes, size_px, views, seed, workers, progress)
         (partial / "annotation.json").write_text(json.dumps(annotation))
         (partial / "phantom.json").write_text(json.dumps(settings, indent=1))
         partial.chmod(0o755)
@@ -104,7 +105,9 @@ def _found(folder: Path, settings: dict[str, Any]) -> bool:
         return True
     if folder.is_dir() and not any(folder.iterdir()):
         return False
-    raise FileExistsError(f"{folder} holds something else than these phantom studies; remove it, or name another")
+    raise FileExistsError(
+        f"{folder} holds other things than these phantom studies: remove it, or name another"
+    )
 
 
 def _move(partial: Path, folder: Path, settings: dict[str, Any]) -> None:
@@ -117,7 +120,13 @@ def _move(partial: Path, folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _draw_all(
-    folder: Path, sizes: Mapping[str, int], size_px: int, views: int, seed: int, processes: int, progress: bool
+    folder: Path,
+    sizes: Mapping[str, int],
+    size_px: int,
+    views: int,
+    seed: int,
+    processes: int,
+    progress: bool,
 ) -> dict[str, list[dict[str, Any]]]:
     jobs = []
     for split, count in sizes.items():

@@ -55,7 +55,7 @@ def _expose(film: Plane, rng: np.random.Generator) -> Plane:
 
 
 def _mark(film: Plane, mirrored: bool, rng: np.random.Generator) -> None:
-    """Put the lead letter of a side in that side's upper corner; a mirrored film has it in the other corner."""
+    """Put the lead letter of a side in that side's upper corner; on a mirrored film, in the other one."""
     letter = "L" if rng.random() < 0.5 else "R"
     glyph = np.array([[mark == "1" for mark in row] for row in _GLYPHS[letter]], np.float32)
     size = len(film)

@@ -97,7 +97,7 @@ DETAILS = tuple(
     code for kind in KINDS for code in (finding.code for finding in _variants(kind)) if code not in LABELS
 )
 CODES = LABELS + DETAILS
-"""All labels, then all labels with a detail: what the tiny encoder learns and the tiny llm's key words name."""
+"""All labels, then labels with a detail: what the tiny encoder learns and the tiny llm's key words name."""
 
 _WEIGHTS = np.array(
     [next(kind.weight for kind in KINDS if label in {f.label for f in _variants(kind)}) for label in LABELS]

@@ -14,19 +14,26 @@ def lateral(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator) -> 
     floor = np.float32(body.base) - np.float32(body.dome) * (1 - (x * np.float32(1.6)) ** 2)
     lungs = ramp(np.minimum(ellipse(grid, (0.02, 0.05), (0.66, 0.86)), floor - y), 0.03)
     heart = ellipse(grid, (-0.26, body.base - 0.24), (0.27 * body.heart, 0.22 * body.heart), 0.5)
-    air = lungs * (1 - np.float32(0.85) * ramp(heart, 0.025)) * np.float32(1.15 if case.has("emphysema") else 1.0)
+    air = lungs * (1 - np.float32(0.85) * ramp(heart, 0.025))
+    air = air * np.float32(1.15 if case.has("emphysema") else 1.0)
     air = air * (1 - np.float32(0.45) * blob(grid, (0.05, 0.0), (0.13, 0.15)))
-    air = _opacities(grid, body, case, rng, floor) * air
-    film = ramp(ellipse(grid, (0.0, 0.1), (0.86, 1.25)), 0.05) * np.float32(body.flesh) - np.float32(0.42) * air
+    air = _opacities(grid, body, case, rng) * air
+    film = (
+        ramp(ellipse(grid, (0.0, 0.1), (0.86, 1.25)), 0.05) * np.float32(body.flesh) - np.float32(0.42) * air
+    )
     back = np.float32(0.52) - np.float32(0.1) * (y - np.float32(0.1)) ** 2
     discs = np.float32(0.7) + np.float32(0.3) * np.sin(y * np.float32(2 * np.pi / 0.14))
     film += np.float32(0.15) * ramp(np.float32(0.075) - np.abs(x - back), 0.015) * discs
-    arch = np.sin((y + np.float32(0.45) * x) * np.float32(2 * np.pi / body.rib_gap) + np.float32(6 * body.rib_phase))
-    film += np.float32(0.05) * np.clip(arch * 2 - 1, 0, 1) * ramp(ellipse(grid, (0.02, 0.05), (0.7, 0.9)), 0.03)
+    arch = np.sin(
+        (y + np.float32(0.45) * x) * np.float32(2 * np.pi / body.rib_gap) + np.float32(6 * body.rib_phase)
+    )
+    film += (
+        np.float32(0.05) * np.clip(arch * 2 - 1, 0, 1) * ramp(ellipse(grid, (0.02, 0.05), (0.7, 0.9)), 0.03)
+    )
     return _devices(grid, body, case, rng, film)
 
 
-def _opacities(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator, floor: Plane) -> Plane:
+def _opacities(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator) -> Plane:
     """What the findings leave of the lungs' air."""
     left = np.ones_like(grid.x)
     for finding in case.find("effusion"):
@@ -56,7 +63,9 @@ def _devices(grid: Grid, body: Anatomy, case: Case, rng: np.random.Generator, fi
         at = (rng.uniform(-0.15, 0.3), ZONE_Y[finding.zone])
         film = film + np.float32(0.26) * disc(grid, at, (radius, radius), 0.018)
     for _ in case.find("fracture"):
-        film = film + np.float32(0.2) * blob(grid, (rng.uniform(0.25, 0.4), rng.uniform(-0.2, 0.2)), (0.05, 0.05))
+        film = film + np.float32(0.2) * blob(
+            grid, (rng.uniform(0.25, 0.4), rng.uniform(-0.2, 0.2)), (0.05, 0.05)
+        )
     if case.has("pacemaker"):
         box = disc(grid, (-0.48, -0.5), (0.05, 0.1), 0.012, 0.3)
         lead = curve([(-0.48, -0.5), (-0.1, -0.7), (0.0, -0.1), (-0.25, body.base - 0.15)], 8)

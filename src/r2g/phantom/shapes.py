@@ -10,7 +10,7 @@ Plane = np.ndarray
 
 @dataclass(frozen=True)
 class Grid:
-    """Anatomical coordinates of every pixel: x from the patient's right (-1) to left (+1), y from top to bottom."""
+    """Coordinates of every pixel in the patient: x from right (-1) to left (+1), y from top to bottom."""
 
     x: Plane
     y: Plane
