@@ -30,7 +30,7 @@ def load_image(path: str | Path, size: int, channels: int) -> UInt8[np.ndarray, 
     apart. Images of more than 8 bits are scaled by the depth that they use (8, 10, 12, 14 or 16 bits), so
     nothing saturates. Transparency and the orientation tag are passed over.
 
-    Raises FileNotFoundError, ImageError (no image, corrupt, cut off, of an unknown kind), ValueError (channels).
+    Raises FileNotFoundError, ImageError (no image, corrupt, cut off, unknown kind), ValueError (channels).
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
