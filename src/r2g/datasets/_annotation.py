@@ -13,7 +13,7 @@ import datasets
 
 from r2g.core.registry import nearest
 from r2g.datasets._clean import clean
-from r2g.datasets.base import Cleaner, Dataset
+from r2g.datasets.base import Cleaner, Dataset, Splits
 
 SPLITS = ("train", "val", "test")
 FEATURES = datasets.Features(
@@ -38,9 +38,7 @@ class AnnotationError(ValueError):
         super().__init__("\n".join([f"{file} can't be used:", *[f"  {p}" for p in problems]]))
 
 
-def read_annotation(
-    file: Path, images: Path, cleaner: Cleaner, max_views: int, check_files: bool
-) -> datasets.DatasetDict:
+def read_annotation(file: Path, images: Path, cleaner: Cleaner, max_views: int, check_files: bool) -> Splits:
     """The three splits of `file`, in its order; no image is opened.
 
     An entry has `id`, `report` and `image_path` (a list, under `images`; the first `max_views` are used).
@@ -93,7 +91,7 @@ class R2GenFolder(Dataset):
     def views(self) -> int:
         return self.max_views
 
-    def load(self, cache: Path, seed: int) -> datasets.DatasetDict:
+    def load(self, cache: Path, seed: int) -> Splits:
         """As it stands in the files; neither the cache nor the seed plays a part. Raises AnnotationError."""
         del cache, seed
         remedy = (

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets import DatasetDict
 from tqdm import tqdm
+
+from r2g.datasets.base import Splits
 
 _THREADS = 8  # hashing lets go of the interpreter's lock, and so does waiting for a disk
 _BLOCK = 10_000  # images between two savings: an interrupted first look doesn't start from nothing
 _SCHEME = "r2g-data-1"  # a new way to hash gets a new name
 
 
-def fingerprint(data: DatasetDict, cache: Path) -> str:
+def fingerprint(data: Splits, cache: Path) -> str:
     """32 hex digits over each split's studies, sorted by id; moving or renaming files doesn't change them.
 
     `cache` is the folder for image hashes; it holds paths, hence patients' numbers: treat it as patient data.

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import DatasetDict
-
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import check_views, read_annotation, require
-from r2g.datasets.base import Cleaner, Dataset
+from r2g.datasets.base import Cleaner, Dataset, Splits
 
 _REMEDY = (
     "set data.annotation to a JSON file {train, val, test: [{id, report, image_path: [...]}, ...]} "
@@ -38,7 +36,7 @@ class Annotation(Dataset):
     def views(self) -> int:
         return self.max_views
 
-    def load(self, cache: Path, seed: int) -> DatasetDict:
+    def load(self, cache: Path, seed: int) -> Splits:
         """As it stands in the files; neither the cache nor the seed plays a part. Raises AnnotationError."""
         del cache, seed
         file, images = require(None, self.annotation, self.images, _REMEDY)

@@ -6,7 +6,11 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from datasets import DatasetDict
+import datasets
+
+# What `load` gives is a datasets.DatasetDict; the hints say this much of it, because a type checker at run time
+# trips over the forward reference in DatasetDict itself.
+Splits = dict[str, datasets.Dataset]
 
 
 class Cleaner(Enum):
@@ -39,5 +43,5 @@ class Dataset(ABC):
         """The most views of one study that are used."""
 
     @abstractmethod
-    def load(self, cache: Path, seed: int) -> DatasetDict:
+    def load(self, cache: Path, seed: int) -> Splits:
         """The three splits. Raises FileNotFoundError that says where the data can be had."""

@@ -5,11 +5,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import DatasetDict
-
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import read_annotation
-from r2g.datasets.base import Cleaner, Dataset
+from r2g.datasets.base import Cleaner, Dataset, Splits
 from r2g.phantom.dataset import VERSION, draw_dataset
 from r2g.phantom.draw import VIEWS
 
@@ -49,7 +47,7 @@ class Phantom(Dataset):
     def views(self) -> int:
         return self.max_views
 
-    def load(self, cache: Path, seed: int) -> DatasetDict:
+    def load(self, cache: Path, seed: int) -> Splits:
         """Drawn on all cores at the first call, into `cache`/phantom/KEY; found there at the next ones."""
         del seed
         file = draw_dataset(
