@@ -89,7 +89,7 @@ class Studies(Dataset):
     def films(self, index: int) -> list[torch.Tensor]:
         """The study's views as bytes [channel, height, width]."""
         size, channels = self.preprocess.size, self.preprocess.channels
-        return [torch.from_numpy(load_image(p, size, channels)) for p in self.paths[index][: self.views]]
+        return [torch.tensor(load_image(p, size, channels)) for p in self.paths[index][: self.views]]
 
     def __getitem__(self, micro: MicroBatch) -> tuple[MicroBatch, list[list[torch.Tensor]]]:
         return micro, [self.films(i) for i in micro.indices]

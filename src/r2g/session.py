@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
-from r2g import data, evaluate, model, record, train, tuning
+from r2g import assess, data, model, record, train, tuning
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys
@@ -186,35 +186,36 @@ def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
 def validator(config: RunConfig, setup: Setup) -> Any:
     """A function that gives the validation scores that the selection needs."""
     studies = data.first(setup.loaders.val, config.train.eval_studies)
-    metrics = evaluate.metrics_for(config.train.select, config.score.metrics)
+    metrics = assess.metrics_for(config.train.select, config.score.metrics)
 
     def validate() -> dict[str, float]:
-        scores = {"loss": evaluate.mean_loss(setup.model, studies, config.train, setup.accelerator)}
+        scores = {"loss": assess.mean_loss(setup.model, studies, config.train, setup.accelerator)}
         if metrics:
-            written = evaluate.predict(
+            written = assess.predict(
                 setup.model, studies, config.decode, config.train, setup.accelerator, "validate"
             )
-            scores |= evaluate.score(written, metrics).corpus
+            scores |= assess.score(written, metrics).corpus
         return scores
 
     return validate
 
 
-def test(config: RunConfig, setup: Setup, split: str = "test") -> evaluate.Evaluation:
+def test(config: RunConfig, setup: Setup, split: str = "test") -> assess.Evaluation:
     """Write and score a split's reports, with the controls if they are asked for."""
     studies = data.first(getattr(setup.loaders, split), config.score.studies)
-    written = evaluate.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
-    outcome = evaluate.score(written, config.score.metrics)
+    written = assess.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
+    outcome = assess.score(written, config.score.metrics)
     if not config.score.controls:
         return outcome
-    blank = evaluate.blank_report(setup.model, config.decode, setup.accelerator)
-    found = evaluate.controls(written, setup.loaders.train, lambda: blank, config.score.metrics, config.seed)
-    return evaluate.Evaluation(
+    blank = assess.blank_report(setup.model, config.decode, setup.accelerator)
+    quick = {label: metric for label, metric in config.score.metrics.items() if not metric.slow}
+    found = assess.controls(written, setup.loaders.train, lambda: blank, quick, config.seed)
+    return assess.Evaluation(
         outcome.predictions, outcome.corpus, outcome.per_report, outcome.absent, found
     )
 
 
-def write_evaluation(folder: Path, outcome: evaluate.Evaluation) -> None:
+def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
     """predictions.jsonl and scores.jsonl."""
     record.write_lines(folder / "predictions.jsonl", [asdict(p) for p in outcome.predictions])
     rows = [
@@ -246,7 +247,7 @@ def _frame(
 
 
 def _result(
-    frame: Mapping[str, Any], setup: Setup, fitted: train.FitResult, outcome: evaluate.Evaluation
+    frame: Mapping[str, Any], setup: Setup, fitted: train.FitResult, outcome: assess.Evaluation
 ) -> dict[str, Any]:
     texts = {p.hypothesis for p in outcome.predictions}
     splits = {s: len(getattr(setup.loaders, s)) for s in ("train", "val", "test")}
@@ -301,16 +302,21 @@ def _say_budget(budget: Mapping[str, Any]) -> None:
     _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn\n")
 
 
+def say_scores(corpus: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the corpus scores beside the controls; per-label values stay in the files."""
+    columns = {"score": corpus, **controls}
+    names = [n for n in corpus if "/" not in n]
+    _print("\n" + table(["", *columns], [[name, *[columns[c].get(name) for c in columns]] for name in names]))
+
+
 def _say(result: Mapping[str, Any], folder: Path) -> None:
-    columns = {"test": result["scores"], **result["controls"]}
-    names = [n for n in result["scores"] if "/" not in n]
-    rows = [[name, *[columns[c].get(name) for c in columns]] for name in names]
-    _print("\n" + table(["score", *columns], rows))
+    say_scores(result["scores"], result["controls"])
     _print(f"distinct reports: {result['distinct_reports']} of {result['test_studies']}")
     for name, why in result["absent"].items():
         _print(f"absent: {name}: {why}")
     shown = {k: v for k, v in result["convergence"].items() if v is not None}
-    _print("convergence: " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
+    figures = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()]
+    _print(f"convergence: {', '.join(figures)}")
     _print(f"record: {folder}")
 
 

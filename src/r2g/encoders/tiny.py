@@ -14,13 +14,13 @@ from r2g.core.slots import ENCODERS
 from r2g.encoders.base import Encoder, Preprocess, VisionModel, Weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "tiny_encoder" / "model.safetensors"
-_WIDTH, _HEADS, _BLOCKS, _SIDE = 256, 4, 2, 8
+_WIDTH, _HEADS, _BLOCKS, _SIDE = 192, 4, 2, 8
 
 
 @ENCODERS.register("tiny")
 @dataclass(frozen=True)
 class Tiny(Encoder):
-    """1.9 M parameters, 16 patches of 256 from a grey film of 128 px; weights/CARD.md says how it was made."""
+    """1.0 M parameters, 16 patches of 192 from a grey film of 128 px; weights/CARD.md says how it was made."""
 
     @property
     def roles(self) -> Mapping[str, tuple[str, ...]]:
@@ -43,18 +43,18 @@ class Tiny(Encoder):
 
 
 class _Stage(nn.Module):
-    """Halve the film, then look around with a residual 3 x 3 convolution."""
+    """Halve the film, then perhaps look around with a residual 3 x 3 convolution."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, look: bool) -> None:
         super().__init__()
         self.shrink = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
         self.norm_shrink = nn.GroupNorm(8, outputs)
-        self.look = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.norm_look = nn.GroupNorm(8, outputs)
+        self.look = nn.Conv2d(outputs, outputs, 3, padding=1) if look else None
+        self.norm_look = nn.GroupNorm(8, outputs) if look else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm_shrink(self.shrink(x)))
-        return x + F.gelu(self.norm_look(self.look(x)))
+        return x if self.look is None or self.norm_look is None else x + F.gelu(self.norm_look(self.look(x)))
 
 
 class _Block(nn.Module):
@@ -80,8 +80,8 @@ class TinyEncoder(VisionModel):
         super().__init__()
         self.width, self.patches = _WIDTH, (_SIDE // 2) ** 2
         self.preprocess = Preprocess(size=128, mean=(0.5,), std=(0.25,))
-        widths = (1, 32, 64, 96, _WIDTH)
-        self.stages = nn.Sequential(*[_Stage(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        stages = ((1, 24, False), (24, 48, True), (48, 96, True), (96, _WIDTH, False))
+        self.stages = nn.Sequential(*[_Stage(*stage) for stage in stages])
         self.position = nn.Parameter(torch.zeros(_SIDE * _SIDE, _WIDTH))
         self.blocks = nn.ModuleList(_Block() for _ in range(_BLOCKS))
         self.merge = nn.Linear(4 * _WIDTH, _WIDTH)

@@ -13,6 +13,8 @@ class Metric(ABC):
     """Settings of one metric."""
 
     kind: ClassVar[str]
+    slow: ClassVar[bool] = False
+    """Seconds for each call, whatever is scored: left out of controls and validation unless it selects."""
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction]) -> Scores:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from r2g.core.slots import METRICS
 from r2g.core.types import Prediction, Scores
@@ -15,6 +16,7 @@ from r2g.scores.meteor import meteor
 class Meteor(Metric):
     """Gives meteor; absent, with the reason, where Java is missing, fails, or takes more than `seconds`."""
 
+    slow: ClassVar[bool] = True
     seconds: float
 
     def __post_init__(self) -> None:

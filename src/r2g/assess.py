@@ -1,0 +1,168 @@
+"""Reports written for a split, scored as a whole, and held against controls that don't see the image."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from r2g.config.schema import DecodeSettings, TrainSettings
+from r2g.core.slots import METRICS
+from r2g.core.types import Prediction, Scores
+from r2g.data import Share, Studies, batches, by_length, collate_for
+from r2g.model import Batch, ReportGenerator
+
+_CANDIDATES = 24  # train reports tried as the constant one
+_JUDGES = 100  # train references that they are tried against
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a split's reports are worth; `controls` maps a control's name to corpus scores."""
+
+    predictions: tuple[Prediction, ...]
+    corpus: dict[str, float]
+    per_report: dict[str, list[float]]
+    absent: dict[str, str]
+    controls: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any]) -> Evaluation:
+    """Run all metrics on all predictions: corpus scores are never averages over processes or batches."""
+    corpus: dict[str, float] = {}
+    per_report: dict[str, list[float]] = {}
+    absent: dict[str, str] = {}
+    for label, metric in metrics.items():
+        result: Scores = metric.score(predictions)
+        corpus |= result.corpus
+        per_report |= result.per_report
+        if result.absent:
+            absent[label] = result.absent
+    return Evaluation(tuple(predictions), corpus, per_report, absent)
+
+
+def metrics_for(select: Mapping[str, float], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics that give the scores that a selection names (`bleu_4` comes from `bleu`)."""
+    wanted = {k: m for k, m in metrics.items() if any(gives(m, name) for name in select)}
+    missing = [n for n in select if n != "loss" and not any(gives(m, n) for m in metrics.values())]
+    if missing:
+        raise ValueError(f"train.select names scores that no metric of score.metrics gives: {', '.join(missing)}")
+    return wanted
+
+
+def gives(metric: Any, name: str) -> bool:
+    """Does a metric give a corpus score of that name?"""
+    return name == metric.kind or name.startswith(metric.kind + "_")
+
+
+@torch.no_grad()
+def predict(
+    model: ReportGenerator,
+    studies: Studies,
+    decode: DecodeSettings,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+    title: str = "write",
+) -> list[Prediction]:
+    """One report for each study, on all processes, gathered by id in the split's order."""
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    order = by_length(studies, decode.batch_size, share)
+    written: list[tuple[str, str]] = []
+    loader = batches(studies, order, collate_for(studies, model.llm, settings), settings.workers)
+    quiet = None if accelerator.is_main_process else True
+    for batch in tqdm(loader, title, len(order), leave=False, disable=quiet):
+        with accelerator.autocast():
+            texts = model.generate(batch.to(accelerator.device), decode)
+        written += zip(batch.ids, texts, strict=True)
+    found = dict(gather_object(written) if accelerator.num_processes > 1 else written)
+    if set(found) != set(studies.ids):
+        raise RuntimeError(f"{len(found)} reports came back for {len(studies)} studies")
+    rows = zip(studies.ids, studies.reports, studies.labels, strict=True)
+    return [Prediction(i, ref, found[i], None if lab is None else tuple(lab)) for i, ref, lab in rows]
+
+
+@torch.no_grad()
+def mean_loss(
+    model: ReportGenerator, studies: Studies, settings: TrainSettings, accelerator: Accelerator
+) -> float:
+    """Mean cross-entropy over all report tokens of a split, in nats."""
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    order = by_length(studies, settings.micro_batch, share)
+    total = torch.zeros(2, dtype=torch.float64 if accelerator.device.type == "cpu" else torch.float32)
+    total = total.to(accelerator.device)
+    for batch in batches(studies, order, collate_for(studies, model.llm, settings), settings.workers):
+        with accelerator.autocast():
+            loss = model(batch.to(accelerator.device))
+        total += torch.stack([loss, torch.tensor(len(batch.targets), device=loss.device)])
+    summed = accelerator.reduce(total, "sum")
+    return (summed[0] / summed[1].clamp(min=1)).item()
+
+
+def controls(
+    predictions: Sequence[Prediction],
+    train: Studies,
+    blank: Callable[[], str],
+    metrics: Mapping[str, Any],
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Scores of reports that don't come from the study's image.
+
+    * shuffled: each study gets the report written for another study's image. Decoding doesn't look across studies,
+      so this is what the model writes when the images are shuffled.
+    * blank: the report written for a black image.
+    * constant: the one train report that is nearest to the other train reports (mean ROUGE-L).
+    """
+    constant = constant_report(train, seed)
+    order = np.random.default_rng(seed).permutation(len(predictions))
+    moved = {int(a): predictions[int(b)].hypothesis for a, b in zip(order, np.roll(order, 1), strict=True)}
+    variants = {
+        "shuffled": [moved[i] for i in range(len(predictions))],
+        "blank": [blank()] * len(predictions),
+        "constant": [constant] * len(predictions),
+    }
+    scored = {}
+    for name, texts in variants.items():
+        rows = [replace(p, hypothesis=t) for p, t in zip(predictions, texts, strict=True)]
+        scored[name] = score(rows, metrics).corpus
+    return scored
+
+
+def constant_report(train: Studies, seed: int) -> str:
+    """The candidate among train's reports with the best mean ROUGE-L against a sample of the others."""
+    random = np.random.default_rng(seed)
+    often = [text for text, _ in Counter(train.reports).most_common(_CANDIDATES // 2)]
+    drawn = random.choice(len(train), min(len(train), _CANDIDATES), replace=False)
+    candidates = list(dict.fromkeys(often + [train.reports[int(i)] for i in drawn]))[:_CANDIDATES]
+    judges = random.choice(len(train), min(len(train), _JUDGES), replace=False)
+    rouge = METRICS.get("rouge_l")()
+
+    def worth(text: str) -> float:
+        rows = [Prediction(str(i), train.reports[int(i)], text) for i in judges]
+        return rouge.score(rows).corpus["rouge_l"]
+
+    return max(candidates, key=worth)
+
+
+@torch.no_grad()
+def blank_report(model: ReportGenerator, decode: DecodeSettings, accelerator: Accelerator) -> str:
+    """The report for one black film."""
+    preprocess: Any = model.encoder.preprocess
+    device = accelerator.device
+    shape = (1, 1, preprocess.channels, preprocess.size, preprocess.size)
+    batch = Batch(
+        ids=("blank",),
+        images=torch.zeros(shape, dtype=torch.uint8, device=device),
+        view_mask=torch.ones(1, 1, dtype=torch.bool, device=device),
+        films=torch.zeros(1, dtype=torch.long, device=device),
+        tokens=torch.zeros(1, 1, dtype=torch.long, device=device),
+        targets=torch.zeros(0, dtype=torch.long, device=device),
+    )
+    with accelerator.autocast():
+        return model.generate(batch, decode)[0]
+
+
