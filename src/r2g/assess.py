@@ -51,7 +51,9 @@ def metrics_for(select: Mapping[str, float], metrics: Mapping[str, Any]) -> dict
     wanted = {k: m for k, m in metrics.items() if any(gives(m, name) for name in select)}
     missing = [n for n in select if n != "loss" and not any(gives(m, n) for m in metrics.values())]
     if missing:
-        raise ValueError(f"train.select names scores that no metric of score.metrics gives: {', '.join(missing)}")
+        raise ValueError(
+            f"train.select names scores that no metric of score.metrics gives: {', '.join(missing)}"
+        )
     return wanted
 
 
@@ -164,5 +166,3 @@ def blank_report(model: ReportGenerator, decode: DecodeSettings, accelerator: Ac
     )
     with accelerator.autocast():
         return model.generate(batch, decode)[0]
-
-

@@ -70,7 +70,9 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     draft.mkdir()
     save_trained(model, draft / TRAINED)
     state = optimizer.state_dict()["state"]
-    tensors = {f"{i}.{key}": t.detach().cpu().clone() for i, entry in state.items() for key, t in entry.items()}
+    tensors = {
+        f"{i}.{key}": t.detach().cpu().clone() for i, entry in state.items() for key, t in entry.items()
+    }
     save_file(tensors, draft / "optimizer.safetensors")
     (draft / "progress.json").write_text(json.dumps(asdict(progress)))
     final = folder / f"step-{progress.step:08d}"

@@ -16,7 +16,9 @@ from r2g.encoders.base import Preprocess
 from r2g.llms.base import LanguageModel
 from r2g.model import Batch
 
-_POOL = 32  # batches that are sorted by length together; larger saves padding, smaller keeps more of the shuffle
+_POOL = (
+    32  # batches that are sorted by length together; larger saves padding, smaller keeps more of the shuffle
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def share_of(batch: Sequence[int], share: Share, micro: int) -> list[MicroBatch]
 class Studies(Dataset):
     """One split: films decoded when asked for, reports tokenized once."""
 
-    def __init__(self, split: Any, preprocess: Preprocess, views: int, tokens: list[list[int]] | None) -> None:
+    def __init__(
+        self, split: Any, preprocess: Preprocess, views: int, tokens: list[list[int]] | None
+    ) -> None:
         self.ids: list[str] = list(split["id"])
         self.reports: list[str] = list(split["report"])
         self.paths: list[list[str]] = list(split["image_path"])
@@ -104,7 +108,7 @@ def tokenize(split: Any, llm: LanguageModel, settings: TrainSettings) -> list[li
 
 @dataclass(frozen=True)
 class Collate:
-    """Picklable: turns what `Studies` gives into a Batch. 
+    """Picklable: turns what `Studies` gives into a Batch.
 
     Padding never counts in the loss, nor does `ignored` inside a report (R2GenGPT drops every target with the id of
     padding; where an llm pads with its `</s>`, that must still be learnt, so nothing is ignored then).
@@ -196,7 +200,12 @@ class Loaders:
 
 
 def load(
-    raw: Any, preprocess: Preprocess, views: int, llm: LanguageModel, settings: TrainSettings, fingerprint: str
+    raw: Any,
+    preprocess: Preprocess,
+    views: int,
+    llm: LanguageModel,
+    settings: TrainSettings,
+    fingerprint: str,
 ) -> Loaders:
     """Studies of all splits from a DatasetDict."""
     parts = {s: Studies(raw[s], preprocess, views, tokenize(raw[s], llm, settings)) for s in SPLITS}
@@ -207,7 +216,12 @@ def first(studies: Studies, count: int | None) -> Studies:
     """The first `count` studies of a split (all of them for None)."""
     if count is None or count >= len(studies):
         return studies
-    keep = {"id": studies.ids, "report": studies.reports, "image_path": studies.paths, "labels": studies.labels}
+    keep = {
+        "id": studies.ids,
+        "report": studies.reports,
+        "image_path": studies.paths,
+        "labels": studies.labels,
+    }
     part = {k: v[:count] for k, v in keep.items()}
     tokens = None if studies.tokens is None else studies.tokens[:count]
     return Studies(part, studies.preprocess, studies.views, tokens)

@@ -43,13 +43,17 @@ def evaluate(run: Path, overrides: list[str]) -> Path:
     done = record.read(run)
     if done["status"] != "finished":
         raise record.RecordError(f"{run} is {done['status']}, not finished")
-    pairs = dict(item.split("=", 1) if "=" in item else (item, "") for item in overrides)
+    pairs = {item.partition("=")[0]: item.partition("=")[2] for item in overrides}
     own = {key: pairs.pop(key) for key in _OWN if key in pairs}
     changed = OmegaConf.merge(
         OmegaConf.create(done["config"]), OmegaConf.from_dotlist([f"{k}={v}" for k, v in pairs.items()])
     )
     config = resolve(changed)  # type: ignore[arg-type]
-    return _describe(run, config, Path(own["films"])) if "films" in own else _score(run, config, own.get("split"))
+    return (
+        _describe(run, config, Path(own["films"]))
+        if "films" in own
+        else _score(run, config, own.get("split"))
+    )
 
 
 def _score(run: Path, config: RunConfig, split: str | None) -> Path:
@@ -64,12 +68,14 @@ def _score(run: Path, config: RunConfig, split: str | None) -> Path:
     setup = session.prepare(config, raw, print_, accelerator)
     checkpoint.load_trained(setup.model, run / checkpoint.TRAINED)
     setup.model.eval()
-    outcome = session.test(config, setup, split)
+    outcome = session.examine(config, setup, split)
     folder = run / "evaluations" / f"{split}-{record.run_id(to_tree(config))}-{print_[:8]}"
     if accelerator.is_main_process:
         session.write_evaluation(folder, outcome)
         told = {"split": split, "fingerprint": print_, "scores": outcome.corpus, "controls": outcome.controls}
-        record.write_json(folder / "evaluation.json", {**told, "absent": outcome.absent, "config": to_tree(config)})
+        record.write_json(
+            folder / "evaluation.json", {**told, "absent": outcome.absent, "config": to_tree(config)}
+        )
         session.say_scores(outcome.corpus, outcome.controls)
         _print(f"evaluation: {folder}")
     accelerator.wait_for_everyone()

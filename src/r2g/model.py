@@ -49,10 +49,14 @@ class ReportGenerator(nn.Module):
         self.pool = Pooled(pool)
         preprocess: Preprocess = encoder.preprocess  # type: ignore[assignment]
         shape = (1, preprocess.channels, 1, 1)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess.std).view(shape), persistent=False)
 
-    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch patch vision"], Bool[Tensor, "batch patch"] | None]:
+    def encode(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "batch patch vision"], Bool[Tensor, "batch patch"] | None]:
         """Patches of each study with their mask (None: all count). Views that don't exist are never computed."""
         count, most = batch.view_mask.shape
         films = batch.images.flatten(0, 1)[batch.films]
@@ -68,9 +72,15 @@ class ReportGenerator(nn.Module):
         mask = batch.view_mask[:, :, None].expand(-1, -1, patches.shape[1])
         return grid.flatten(1, 2), mask.flatten(1, 2)
 
-    def prefix(self, batch: Batch) -> tuple[Float[Tensor, "batch text llm"], Bool[Tensor, "batch text"] | None]:
+    def prefix(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "batch text llm"], Bool[Tensor, "batch text"] | None]:
         """All that the llm reads before the report: BOS and text, soft prompt, image tokens, text."""
         tokens, mask = self.projector(*self.encode(batch))
+        if self.llm.prompt is None:
+            raise RuntimeError(
+                "this model was built on the meta device, without a tokenizer: it has no prompt"
+            )
         before, after = (self._text(ids, tokens) for ids in (self.llm.prompt.before, self.llm.prompt.after))
         middle = [] if self.llm.soft_prompt is None else [self._soft(tokens)]
         parts = [before, *middle, tokens, after]
@@ -159,5 +169,7 @@ def assemble(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Rep
         torch.manual_seed(config.seed + 2)
         with torch.device("meta" if device.type == "meta" else "cpu"):
             projector = config.projector.build(encoder.width, llm.width)
-        model = ReportGenerator(encoder, projector.to(device), llm, config.encoder.views, config.projector.pool)
+        model = ReportGenerator(
+            encoder, projector.to(device), llm, config.encoder.views, config.projector.pool
+        )
     return model if device.type == "meta" else model.to(device)

@@ -39,10 +39,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     if chosen.what in ("encoder", "all"):
-        figures = train_encoder(chosen.out / "tiny_encoder", chosen.films, chosen.encoder_steps, chosen.processes)
+        figures = train_encoder(
+            chosen.out / "tiny_encoder", chosen.films, chosen.encoder_steps, chosen.processes
+        )
         _note(chosen.out / "tiny_encoder", figures)
     if chosen.what in ("llm", "all"):
-        _note(chosen.out / "tiny_llm", train_llm(chosen.out / "tiny_llm", chosen.texts, chosen.llm_steps, chosen.processes))
+        _note(
+            chosen.out / "tiny_llm",
+            train_llm(chosen.out / "tiny_llm", chosen.texts, chosen.llm_steps, chosen.processes),
+        )
 
 
 def _note(folder: Path, figures: dict[str, Any]) -> None:
@@ -153,7 +158,9 @@ def make_tokenizer(folder: Path, reports: list[str]) -> Any:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=1_500, special_tokens=special, initial_alphabet=alphabet)
     core.train_from_iterator(["findings: none\nreport:", *reports], trainer)
-    core.add_tokens([AddedToken(code, normalized=False, single_word=False) for code in sorted(CODES, key=len)])
+    core.add_tokens(
+        [AddedToken(code, normalized=False, single_word=False) for code in sorted(CODES, key=len)]
+    )
     names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False, **names)
     tokenizer.save_pretrained(folder)
@@ -168,7 +175,9 @@ class _Maker:
         self.pad, self.eos = tokenizer.pad_token_id, tokenizer.eos_token_id
         self.film = tokenizer.convert_tokens_to_ids("<film>")
         self.codes = torch.tensor(tokenizer.convert_tokens_to_ids(list(CODES)))
-        before, after = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("findings:", "\nreport:"))
+        before, after = (
+            tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("findings:", "\nreport:")
+        )
         self.before, self.after = [tokenizer.bos_token_id, *before], after
         index = {code: i for i, code in enumerate(CODES)}
         self.present = [[index[f.code] for f in case.findings] for case, _, _ in rows]
@@ -183,7 +192,9 @@ class _Maker:
         pieces, targets = [], []
         for row, kind in zip(rows, kinds, strict=True):
             text = [*self.reports[row], self.eos]
-            middle = self._soft(row, slots, generator) if kind < 0.6 else self._hard(row if kind < 0.8 else None)
+            middle = (
+                self._soft(row, slots, generator) if kind < 0.6 else self._hard(row if kind < 0.8 else None)
+            )
             head = torch.cat([self._embed(self.before), middle, self._embed(self.after)])
             pieces.append(torch.cat([head, self._embed(text)]))
             targets.append(torch.tensor([-100] * len(head) + text))
@@ -202,7 +213,10 @@ class _Maker:
         Weights of present findings vary and are missing in some positions, absent ones have small random weights;
         each position is scaled to unit RMS, as a LayerNorm leaves it.
         """
-        noise, keep = (0.15 * torch.rand(1, generator=generator), 0.3 + 0.7 * torch.rand(1, generator=generator))
+        noise, keep = (
+            0.15 * torch.rand(1, generator=generator),
+            0.3 + 0.7 * torch.rand(1, generator=generator),
+        )
         weights = noise * torch.randn(slots, len(CODES), generator=generator)
         for code in self.present[row]:
             strength = 0.5 + torch.rand(slots, generator=generator)
@@ -235,9 +249,10 @@ def train_llm(folder: Path, count: int, steps: int, processes: int) -> dict[str,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    model = LlamaForCausalLM(config)
-    nn.init.normal_(model.get_input_embeddings().weight, std=0.7)
-    maker = _Maker(tokenizer, model.get_input_embeddings(), rows)
+    model: Any = LlamaForCausalLM(config)
+    words: Any = model.get_input_embeddings()
+    nn.init.normal_(words.weight, std=0.7)
+    maker = _Maker(tokenizer, words, rows)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.05)
     generator = torch.Generator().manual_seed(2)
@@ -250,7 +265,7 @@ def train_llm(folder: Path, count: int, steps: int, processes: int) -> dict[str,
         optimizer.step()
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    model.to(torch.float16).save_pretrained(folder)
+    model.to(dtype=torch.float16).save_pretrained(folder)
     total = sum(p.numel() for p in model.parameters())
     return {"parameters": total, "steps": steps, "seconds": round(time.time() - started), "loss": loss.item()}
 

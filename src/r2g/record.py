@@ -139,4 +139,6 @@ def _git() -> dict[str, Any]:
     call = ["git", "-C", str(here)]
     head = subprocess.run([*call, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     state = subprocess.run([*call, "status", "--porcelain"], capture_output=True, text=True, check=False)
-    return {"commit": head.stdout.strip(), "dirty": bool(state.stdout.strip())} if head.returncode == 0 else {}
+    return (
+        {"commit": head.stdout.strip(), "dirty": bool(state.stdout.strip())} if head.returncode == 0 else {}
+    )

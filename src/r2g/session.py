@@ -61,7 +61,9 @@ def execute(config: RunConfig, choices: Mapping[str, str]) -> Path:
         result = _train_and_score(config, setup, folder, frame)
     except (KeyboardInterrupt, Exception) as error:
         _failed(folder, frame, error, started, accelerator)
-        raise RunFailed(f"{type(error).__name__}: {error}\nrecord: {folder.partial / 'record.json'}") from error
+        raise RunFailed(
+            f"{type(error).__name__}: {error}\nrecord: {folder.partial / 'record.json'}"
+        ) from error
     if accelerator.is_main_process:
         record.write_json(folder.partial / "record.json", result | {"wall_seconds": time.time() - started})
         folder.finish()
@@ -73,7 +75,9 @@ def execute(config: RunConfig, choices: Mapping[str, str]) -> Path:
 def make_accelerator(config: RunConfig) -> Accelerator:
     """The processes and devices of this launch. Raises RunFailed when fewer came than `train.processes` asks for."""
     settings = config.train
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # e.g. a norm behind the layer we read
+    unused = DistributedDataParallelKwargs(
+        find_unused_parameters=True
+    )  # e.g. a norm behind the layer we read
     cpu = settings.device is Device.cpu
     if settings.device is Device.cuda and not torch.cuda.is_available():
         raise RunFailed("train.device is cuda, but no CUDA device is there")
@@ -145,14 +149,16 @@ def _train_and_score(
     require_same_trainable(folder.partial, setup.budget)
     if accelerator.is_main_process:
         folder.partial.mkdir(parents=True, exist_ok=True)
-        record.write_json(folder.partial / "record.json", {**frame, "status": "running", "budget": setup.budget})
+        record.write_json(
+            folder.partial / "record.json", {**frame, "status": "running", "budget": setup.budget}
+        )
         _say_budget(setup.budget)
     accelerator.wait_for_everyone()
     tracker = track(config, frame, folder.partial)
     try:
         arm = train.Arm(config, setup.model, setup.groups, folder.partial, tracker, validator(config, setup))
         fitted = train.fit([arm], setup.loaders.train, accelerator)[0]
-        outcome = test(config, setup)
+        outcome = examine(config, setup)
         result = _result(frame, setup, fitted, outcome)
         if accelerator.is_main_process:
             write_evaluation(folder.partial, outcome)
@@ -175,8 +181,12 @@ def require_same_trainable(folder: Path, budget: Mapping[str, Any]) -> None:
 def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
     """The run's tracker, started."""
     choices = frame["choices"]
-    tags = tuple(f"{slot}:{choices[slot]}" for slot in ("encoder", "projector", "llm", "tuning") if slot in choices)
-    identity = RunIdentity(frame["id"], f"{config.name}-{frame['id']}", frame["arm"], tags, "train", str(folder))
+    tags = tuple(
+        f"{slot}:{choices[slot]}" for slot in ("encoder", "projector", "llm", "tuning") if slot in choices
+    )
+    identity = RunIdentity(
+        frame["id"], f"{config.name}-{frame['id']}", frame["arm"], tags, "train", str(folder)
+    )
     tracker = config.track.build(identity)
     tracker.start()
     tracker.store_init_configuration({**frame["config"], "choices": dict(choices)})
@@ -200,7 +210,7 @@ def validator(config: RunConfig, setup: Setup) -> Any:
     return validate
 
 
-def test(config: RunConfig, setup: Setup, split: str = "test") -> assess.Evaluation:
+def examine(config: RunConfig, setup: Setup, split: str = "test") -> assess.Evaluation:
     """Write and score a split's reports, with the controls if they are asked for."""
     studies = data.first(getattr(setup.loaders, split), config.score.studies)
     written = assess.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
@@ -210,9 +220,7 @@ def test(config: RunConfig, setup: Setup, split: str = "test") -> assess.Evaluat
     blank = assess.blank_report(setup.model, config.decode, setup.accelerator)
     quick = {label: metric for label, metric in config.score.metrics.items() if not metric.slow}
     found = assess.controls(written, setup.loaders.train, lambda: blank, quick, config.seed)
-    return assess.Evaluation(
-        outcome.predictions, outcome.corpus, outcome.per_report, outcome.absent, found
-    )
+    return assess.Evaluation(outcome.predictions, outcome.corpus, outcome.per_report, outcome.absent, found)
 
 
 def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
@@ -284,7 +292,11 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _failed(
-    folder: record.RunFolder, frame: dict[str, Any], error: BaseException, started: float, accelerator: Accelerator
+    folder: record.RunFolder,
+    frame: dict[str, Any],
+    error: BaseException,
+    started: float,
+    accelerator: Accelerator,
 ) -> None:
     if not accelerator.is_main_process:
         return

@@ -84,7 +84,9 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(mixed.sum().item()) & 0x7FFF_FFFF_FFFF_FFFF
 
 
-def optimizer_of(model: ReportGenerator, groups: Sequence[ParamGroup], settings: TrainSettings) -> torch.optim.AdamW:
+def optimizer_of(
+    model: ReportGenerator, groups: Sequence[ParamGroup], settings: TrainSettings
+) -> torch.optim.AdamW:
     """AdamW (betas 0.9, 0.999) over the groups; the loop sets the rates."""
     parameters = dict(model.named_parameters())
     rows = [{"params": [parameters[n] for n in g.names], "lr_scale": g.lr_scale} for g in groups]
@@ -155,7 +157,7 @@ def _fit(arm: Arm, plan: Plan, accelerator: Accelerator) -> FitResult:
             stop = asked.now(accelerator)
             if len(pending) >= _FLUSH or now in evals or stop:
                 flush(arm, pending, accelerator, bar)
-            enough = now in evals and judge(arm, plan, accelerator)
+            enough = now in evals and judge(arm, accelerator)
             if now < plan.total and not enough and (stop or _due(settings, now, saved, accelerator)):
                 save(arm, pending, accelerator, bar)
                 saved = time.monotonic()
@@ -201,7 +203,9 @@ def update(
         with nullcontext() if last else accelerator.no_sync(arm.wrapped), accelerator.autocast():
             loss = arm.wrapped(micro.to(accelerator.device))
             summed += loss.detach()
-            accelerator.backward(loss * _weight(settings, micro, len(micros), tokens, accelerator.num_processes))
+            accelerator.backward(
+                loss * _weight(settings, micro, len(micros), tokens, accelerator.num_processes)
+            )
     norm = accelerator.clip_grad_norm_(list(trainable(arm.model).values()), settings.clip_norm or math.inf)
     arm.optimizer.step()
     arm.optimizer.zero_grad(set_to_none=True)
@@ -247,7 +251,7 @@ def flush(arm: Arm, pending: list[dict[str, Any]], accelerator: Accelerator, bar
     pending.clear()
 
 
-def judge(arm: Arm, plan: Plan, accelerator: Accelerator) -> bool:
+def judge(arm: Arm, accelerator: Accelerator) -> bool:
     """Validate, keep the checkpoint if it's the best so far; True when patience has run out."""
     arm.model.eval()
     scores = arm.validate()

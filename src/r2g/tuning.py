@@ -105,7 +105,9 @@ def decide(
     where = {}
     for part, role in wanted:
         if role not in roles.get(part, {}):
-            raise PlanError(f"a rule names role '{role}', which {part} hasn't (it has: {', '.join(roles[part])})")
+            raise PlanError(
+                f"a rule names role '{role}', which {part} hasn't (it has: {', '.join(roles[part])})"
+            )
         where[(part, role)] = [f"{part}.{n}" for n in names_of_role(getattr(model, part), roles[part][role])]
     parameters = dict(model.named_parameters())
     chosen = assign(parameters, plan.rules, where)

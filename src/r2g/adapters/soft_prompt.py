@@ -24,11 +24,13 @@ class SoftPrompt(Adapter):
         if self.part is not Part.llm:
             raise ValueError("part must be llm: an encoder reads no tokens")
 
-    def attach(self, label: str, module: nn.Module, targets: list[str]) -> None:
+    def attach(self, label: str, module: nn.Module, targets: list[str]) -> None:  # noqa: ARG002 - the base's
         if module.soft_prompt is not None:
             raise ValueError(f"adapter '{label}': this llm has a soft prompt already")
-        words = module.network.get_input_embeddings()  # type: ignore[operator, union-attr]
-        config = PromptTuningConfig(num_virtual_tokens=self.length, token_dim=module.width, task_type="CAUSAL_LM")
+        words = module.network.get_input_embeddings()
+        config = PromptTuningConfig(
+            num_virtual_tokens=self.length, token_dim=module.width, task_type="CAUSAL_LM"
+        )
         config.num_transformer_submodules = 1
         prompt = PromptEmbedding(config, words).to(words.weight.device)
         chosen = torch.randint(words.num_embeddings, (self.length,), device=words.weight.device)

@@ -21,7 +21,9 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__("\n".join([f"{len(problems)} mistake(s) in the config:", *[f"  {p}" for p in problems]]))
+        super().__init__(
+            "\n".join([f"{len(problems)} mistake(s) in the config:", *[f"  {p}" for p in problems]])
+        )
 
 
 def resolve(raw: DictConfig) -> RunConfig:

@@ -90,7 +90,10 @@ class ParamRule:
         _check(self.lr_scale > 0, f"lr_scale must be above 0, got {self.lr_scale}")
         _check(self.last is None or self.last > 0, f"last must be at least 1, got {self.last}")
         _check(self.last is None or self.role is not None, "last needs a role to count")
-        _check(self.role is None or "." in self.match, "a rule with a role must name its part: match: 'encoder.*'")
+        _check(
+            self.role is None or "." in self.match,
+            "a rule with a role must name its part: match: 'encoder.*'",
+        )
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,13 @@ class TrainSettings:
             _check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("weight_decay", "floor", "warmup_steps", "workers"):
             _check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        _check(self.floor <= self.learning_rate, f"floor {self.floor} is above learning_rate {self.learning_rate}")
-        _check(self.clip_norm is None or self.clip_norm > 0, f"clip_norm must be above 0, got {self.clip_norm}")
+        _check(
+            self.floor <= self.learning_rate,
+            f"floor {self.floor} is above learning_rate {self.learning_rate}",
+        )
+        _check(
+            self.clip_norm is None or self.clip_norm > 0, f"clip_norm must be above 0, got {self.clip_norm}"
+        )
         _check(len(self.select) > 0, "select needs at least one score with its weight")
 
 
@@ -178,10 +186,14 @@ class DecodeSettings:
             _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("min_tokens", "no_repeat_ngram"):
             _check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        _check(self.min_tokens <= self.max_tokens, f"min_tokens {self.min_tokens} > max_tokens {self.max_tokens}")
+        _check(
+            self.min_tokens <= self.max_tokens, f"min_tokens {self.min_tokens} > max_tokens {self.max_tokens}"
+        )
         _check(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
         _check(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
-        _check(self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}")
+        _check(
+            self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}"
+        )
 
 
 @dataclass(frozen=True)
@@ -197,7 +209,10 @@ class ScoreSettings:
 
     def __post_init__(self) -> None:
         _check(len(self.metrics) > 0, "metrics must not be empty")
-        _check(self.studies is None or self.studies >= 1, f"studies must be at least 1 or null, got {self.studies}")
+        _check(
+            self.studies is None or self.studies >= 1,
+            f"studies must be at least 1 or null, got {self.studies}",
+        )
 
 
 @dataclass(frozen=True)

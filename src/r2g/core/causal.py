@@ -49,10 +49,12 @@ def empty(config: Any) -> Any:
         return AutoModelForCausalLM.from_config(config)
 
 
-def load_directory(source: str | Path, dtype: torch.dtype, device: torch.device, **quantization: Any) -> tuple[Any, Any]:
+def load_directory(
+    source: str | Path, dtype: torch.dtype, device: torch.device, **quantization: Any
+) -> tuple[Any, Any]:
     """Network and tokenizer of a local directory or hub id, weights in `dtype` on `device`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source)
-    network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **quantization)
-    return (network if quantization else network.to(device)), tokenizer
+    network: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **quantization)
+    return (network if quantization else network.to(device=device)), tokenizer

@@ -38,7 +38,9 @@ class Registry(Generic[T]):
             if name in self._found:
                 raise ValueError(f"{self.slot} '{name}' is registered twice: {self._found[name]} and {cls}")
             if cls.__module__.rsplit(".", 1)[-1] != name:
-                raise ValueError(f"{self.slot} '{name}' must live in {self.package}/{name}.py, not {cls.__module__}")
+                raise ValueError(
+                    f"{self.slot} '{name}' must live in {self.package}/{name}.py, not {cls.__module__}"
+                )
             cls.kind = name  # type: ignore[attr-defined]
             self._found[name] = cls
             return cls

@@ -68,7 +68,9 @@ class _Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch patch vision"]) -> Float[Tensor, "batch patch vision"]:
         y = self.norm_attention(x)
-        q, k, v = (m(y).unflatten(-1, (_HEADS, -1)).transpose(1, 2) for m in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            m(y).unflatten(-1, (_HEADS, -1)).transpose(1, 2) for m in (self.q_proj, self.k_proj, self.v_proj)
+        )
         x = x + self.o_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
 
@@ -87,7 +89,9 @@ class TinyEncoder(VisionModel):
         self.merge = nn.Linear(4 * _WIDTH, _WIDTH)
         self.norm_out = nn.LayerNorm(_WIDTH)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch patch vision"]:
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch patch vision"]:
         if images.shape[-2:] != (128, 128):
             raise ValueError(f"encoder tiny reads films of 128 x 128 px, got {tuple(images.shape[-2:])}")
         x = self.stages(images.mean(1, keepdim=True).contiguous(memory_format=torch.channels_last))

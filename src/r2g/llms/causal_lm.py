@@ -29,7 +29,9 @@ class CausalLM(LLM):
         kind = model_config(self.source, self.shape).model_type
         if kind not in ROLES:
             hint = nearest(kind, list(ROLES)) or f" (known: {', '.join(ROLES)})"
-            raise ValueError(f"no table of module roles for the family '{kind}'{hint}; see r2g/core/causal.py")
+            raise ValueError(
+                f"no table of module roles for the family '{kind}'{hint}; see r2g/core/causal.py"
+            )
 
     @property
     def roles(self) -> Mapping[str, tuple[str, ...]]:

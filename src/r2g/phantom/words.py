@@ -7,7 +7,11 @@ import numpy as np
 from r2g.phantom.findings import KIND, Case, Finding
 
 POOLS = ("data", "pretrain")
-_SIZE_WORDS = {"small": ("small", "tiny", "trace"), "moderate": ("moderate", "medium sized"), "large": ("large", "big")}
+_SIZE_WORDS = {
+    "small": ("small", "tiny", "trace"),
+    "moderate": ("moderate", "medium sized"),
+    "large": ("large", "big"),
+}
 _HEART = {
     "mild": ("The heart is mildly enlarged.", "Mild cardiomegaly.", "The cardiac silhouette is slightly enlarged.",
              "There is mild enlargement of the heart."),
@@ -15,8 +19,16 @@ _HEART = {
                "The cardiac silhouette is greatly enlarged."),
 }  # fmt: skip
 _EDEMA = {
-    "mild": ("Mild pulmonary edema.", "There is mild interstitial edema.", "Findings of slight pulmonary edema."),
-    "severe": ("Severe pulmonary edema.", "There is marked pulmonary edema.", "Extensive pulmonary edema is seen."),
+    "mild": (
+        "Mild pulmonary edema.",
+        "There is mild interstitial edema.",
+        "Findings of slight pulmonary edema.",
+    ),
+    "severe": (
+        "Severe pulmonary edema.",
+        "There is marked pulmonary edema.",
+        "Extensive pulmonary edema is seen.",
+    ),
 }
 _SIDED = {
     "effusion": ("There is a {size} {side} pleural effusion.", "A {size} pleural effusion is seen on the {side}.",
@@ -38,9 +50,10 @@ _SIDED = {
                      "There is a central line from the {side}."),
 }  # fmt: skip
 _PLAIN = {
-    "emphysema": ("The lungs are hyperinflated with emphysema.", "There is emphysema.", "Emphysematous changes are seen.",
-                  "Hyperinflated lungs in keeping with emphysema."),
-    "wide_mediastinum": ("The mediastinum is widened.", "There is widening of the mediastinum.", "Widened mediastinum."),
+    "emphysema": ("The lungs are hyperinflated with emphysema.", "There is emphysema.",
+                  "Emphysematous changes are seen.", "Hyperinflated lungs in keeping with emphysema."),
+    "wide_mediastinum": ("The mediastinum is widened.", "There is widening of the mediastinum.",
+                         "Widened mediastinum."),
     "scoliosis": ("There is scoliosis of the spine.", "Thoracic scoliosis.", "The spine shows scoliosis."),
     "endotracheal_tube": ("An endotracheal tube is in place.", "The endotracheal tube ends above the carina.",
                           "There is an endotracheal tube."),
@@ -136,5 +149,5 @@ def _shuffled(items: list[str], rng: np.random.Generator) -> list[str]:
 
 
 KINDS_WITH_WORDS = frozenset(_SIDED) | frozenset(_PLAIN) | {"cardiomegaly", "edema"}
-if KINDS_WITH_WORDS != frozenset(KIND):
+if frozenset(KIND) != KINDS_WITH_WORDS:
     raise ValueError(f"kinds without words or words without kinds: {KINDS_WITH_WORDS ^ frozenset(KIND)}")

@@ -1,4 +1,4 @@
-"""Learned queries that read the patches by cross-attention: BLIP-2's Q-Former (arXiv 2301.12597) without its text side."""
+"""Learned queries that read the patches: BLIP-2's Q-Former (arXiv 2301.12597) without its text side."""
 
 from dataclasses import dataclass
 
