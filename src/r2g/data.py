@@ -216,7 +216,7 @@ def first(studies: Studies, count: int | None) -> Studies:
     """The first `count` studies of a split (all of them for None)."""
     if count is None or count >= len(studies):
         return studies
-    keep = {
+    keep: dict[str, Any] = {
         "id": studies.ids,
         "report": studies.reports,
         "image_path": studies.paths,
