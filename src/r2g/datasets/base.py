@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import datasets
 
-# What `load` gives is a datasets.DatasetDict; the hints say this much of it, because a type checker at run time
-# trips over the forward reference in DatasetDict itself.
+# What `load` gives is a datasets.DatasetDict; the hints say this much of it, because run-time type checkers
+# trip over the forward reference in DatasetDict itself.
 Splits = dict[str, datasets.Dataset]
 
 
