@@ -46,7 +46,7 @@ def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any]) -> Eval
     return Evaluation(tuple(predictions), corpus, per_report, absent)
 
 
-def metrics_for(select: Mapping[str, float], metrics: Mapping[str, Any]) -> dict[str, Any]:
+def metrics_for(select: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics that give the scores that a selection names (`bleu_4` comes from `bleu`)."""
     wanted = {k: m for k, m in metrics.items() if any(gives(m, name) for name in select)}
     missing = [n for n in select if n != "loss" and not any(gives(m, n) for m in metrics.values())]

@@ -1,6 +1,7 @@
 """One run from settings to record: the method section."""
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from r2g import assess, data, model, record, train, tuning
 from r2g.config.resolve import to_tree
@@ -108,6 +110,8 @@ def _already(done: dict[str, Any], print_: str, folder: record.RunFolder, accele
 
 def prepare(config: RunConfig, raw: Any, print_: str, accelerator: Accelerator) -> Setup:
     """Model, tuning mode and data."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # transformers draws its bars into log files too
     set_seed(config.seed)
     whole = model.assemble(config, accelerator.device, DTYPES[config.train.precision])
     groups = tune(whole, config)
@@ -196,7 +200,7 @@ def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
 def validator(config: RunConfig, setup: Setup) -> Any:
     """A function that gives the validation scores that the selection needs."""
     studies = data.first(setup.loaders.val, config.train.eval_studies)
-    metrics = assess.metrics_for(config.train.select, config.score.metrics)
+    metrics = assess.metrics_for([term.score for term in config.train.select], config.score.metrics)
 
     def validate() -> dict[str, float]:
         scores = {"loss": assess.mean_loss(setup.model, studies, config.train, setup.accelerator)}

@@ -256,7 +256,7 @@ def judge(arm: Arm, accelerator: Accelerator) -> bool:
     arm.model.eval()
     scores = arm.validate()
     set_modes(arm.model, arm.config.tuning.frozen_mode)
-    value = sum(weight * scores[name] for name, weight in arm.config.train.select.items())
+    value = sum(term.weight * scores[term.score] for term in arm.config.train.select)
     progress = arm.progress
     row = {keys.val(name): score for name, score in scores.items()} | {keys.VAL_SELECT: value}
     axes = {keys.STEP: progress.step, keys.SAMPLES: progress.samples, keys.TOKENS: progress.tokens}

@@ -109,6 +109,17 @@ class TuningPlan:
 
 
 @dataclass(frozen=True)
+class SelectTerm:
+    """One part of what picks the best checkpoint: a score of score.metrics, or `loss`, with its weight.
+
+    The terms are a list, not a mapping, because an experiment's list replaces the default's where mappings merge.
+    """
+
+    score: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """One training run. Exactly one of `epochs` and `steps` is given; a step is one optimizer update.
 
@@ -136,7 +147,7 @@ class TrainSettings:
     drop_last: bool
     evals: int
     eval_studies: int | None
-    select: dict[str, float]
+    select: tuple[SelectTerm, ...]
     target_loss: float | None
     patience: int | None
     checkpoint_minutes: float

@@ -69,7 +69,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     config: Any = source.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    plain: Any = LlamaForCausalLM(config).to(dtype=torch.float16)
+    plain: Any = LlamaForCausalLM(config)
+    plain.to(torch.float16)
     plain.load_state_dict(source.state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name))
