@@ -1,0 +1,283 @@
+"""Paired runs: the published way of training and decoding against r2g's, same weights, same studies.
+
+The published way is written plainly here: every report padded to the maximum, logits at every position, frozen weights
+held in another dtype under autocast, views encoded one after the other, the prompt computed once per beam.
+Sizes: Swin-T at 224 px, two views, a Llama of 58 M, reports cut at 60 tokens, batch 8, bf16.
+
+python benchmarks/published.py [--rounds 5] [--json FILE]
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, SwinConfig, SwinModel
+
+from r2g.config.schema import DecodeSettings, FrozenMode
+from r2g.core.tables import table
+from r2g.encoders.base import Preprocess, Views
+from r2g.llms.base import LanguageModel, PromptIds
+from r2g.model import Batch, ReportGenerator
+from r2g.projectors.linear import Linear
+from r2g.tuning import cast_frozen, set_modes
+
+MODES = ("shallow", "delta", "deep")
+LONGEST, BATCH, VOCAB = 60, 8, 32_000
+DECODE_BATCH = 12
+
+
+class Words:
+    """Stands for a tokenizer: the benchmark's reports are random ids."""
+
+    pad_token_id, unk_token_id, eos_token_id, bos_token_id, eos_token = 0, 0, 2, 1, "</s>"
+
+    def batch_decode(self, ids: Tensor, **_: Any) -> list[str]:
+        return [" ".join(map(str, row)) for row in ids.tolist()]
+
+
+class Swin(nn.Module):
+    """Swin-T's patches."""
+
+    width, patches = 768, 49
+    preprocess = Preprocess(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = SwinModel(
+            SwinConfig(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24]), add_pooling_layer=False
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images).last_hidden_state
+
+
+def llama() -> LlamaForCausalLM:
+    """58 M parameters."""
+    shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, max_position_embeddings=512, **shape))
+
+
+def build() -> ReportGenerator:
+    """Ours, in fp32, before a mode is applied."""
+    torch.manual_seed(0)
+    network = llama()
+    prompt = PromptIds((1, *range(10, 16)), tuple(range(20, 42)))
+    llm = LanguageModel(network, Words(), prompt)
+    encoder = Swin()
+    projector = Linear(pool=None, norm=True).build(encoder.width, llm.width)
+    return ReportGenerator(encoder, projector, llm, Views.mean, None)
+
+
+def apply(model: ReportGenerator, mode: str) -> None:
+    """Adapters and requires_grad of a mode."""
+    if mode == "delta":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        targets = [n for n, _ in model.encoder.named_modules() if n.endswith(("q_proj", "v_proj"))]
+        settings = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.1, target_modules=targets)
+        inject_adapter_in_model(settings, model.encoder)
+    for name, parameter in model.named_parameters():
+        learns = name.startswith("projector") or (
+            name.startswith("encoder") and (mode == "deep" or "lora_" in name)
+        )
+        parameter.requires_grad_(learns)
+
+
+class Published(nn.Module):
+    """The published way, over the same modules."""
+
+    def __init__(self, ours: ReportGenerator) -> None:
+        super().__init__()
+        self.encoder, self.projector, self.llm = ours.encoder, ours.projector, ours.llm.network
+        self.prompt: Any = ours.llm.prompt
+        self.llm.to(torch.float16)
+        self.train()
+        self.register_buffer("mean", ours.mean)
+        self.register_buffer("std", ours.std)
+
+    def prefix(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        views = [self.encoder((batch.images[:, v].float() / 255 - self.mean) / self.std) for v in range(2)]
+        tokens, _ = self.projector(torch.stack(views).mean(0), None)
+        embed = self.llm.get_input_embeddings()
+        before, after = (
+            embed(torch.tensor(ids)).expand(len(tokens), -1, -1)
+            for ids in (self.prompt.before, self.prompt.after)
+        )
+        inputs = torch.cat([before, tokens.to(before.dtype), after], dim=1)
+        return inputs, torch.ones(inputs.shape[:2], dtype=torch.long)
+
+    def forward(self, batch: Batch) -> Tensor:
+        prefix, mask = self.prefix(batch)
+        tokens = nn.functional.pad(batch.tokens, (0, LONGEST - batch.tokens.shape[1]))
+        report = self.llm.get_input_embeddings()(tokens)
+        labels = torch.cat([torch.full(prefix.shape[:2], -100), tokens.masked_fill(tokens == 0, -100)], dim=1)
+        inputs = torch.cat([prefix, report], dim=1)
+        mask = torch.cat([mask, (tokens != 0).long()], dim=1)
+        return self.llm(inputs_embeds=inputs, attention_mask=mask, labels=labels).loss
+
+    @torch.no_grad()
+    def generate(self, batch: Batch) -> Tensor:
+        prefix, _ = self.prefix(batch)
+        return self.llm.generate(inputs_embeds=prefix, num_beams=3, do_sample=False, min_new_tokens=80, max_new_tokens=120,
+                                 repetition_penalty=2.0, length_penalty=2.0, eos_token_id=2, pad_token_id=0)  # fmt: skip
+
+
+def batches(count: int, size: int, grouped: bool) -> list[Batch]:
+    """Two-view studies with reports of IU X-ray's lengths (mean about 38 tokens, cut at 60)."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = (38 + 13 * torch.randn(count * size, generator=generator)).round().clamp(8, LONGEST).long()
+    lengths = lengths.sort().values if grouped else lengths
+    return [_batch(part.tolist(), generator) for part in lengths.split(size)]
+
+
+def _batch(lengths: list[int], generator: torch.Generator) -> Batch:
+    size, longest = len(lengths), max(lengths)
+    tokens = torch.zeros(size, longest, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        tokens[row, :length] = torch.randint(100, VOCAB, (length,), generator=generator)
+        tokens[row, length - 1] = 2
+    images = torch.randint(0, 256, (size, 2, 3, 224, 224), dtype=torch.uint8, generator=generator)
+    mask = torch.ones(size, 2, dtype=torch.bool)
+    targets = (tokens != 0).flatten().nonzero().squeeze(1)
+    return Batch(("",) * size, images, mask, torch.arange(size * 2), tokens, targets)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(batch)
+    (loss / len(batch.targets) if isinstance(model, ReportGenerator) else loss).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def trainer(way: str, mode: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A model of one way with its optimizer."""
+    model = build()
+    apply(model, mode)
+    if way == "ours":
+        cast_frozen(model, torch.bfloat16)
+        model.llm.network.to(torch.bfloat16)
+        set_modes(model, FrozenMode.eval)
+    built = model if way == "ours" else Published(model)
+    return built, torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-4)
+
+
+def train_pair(mode: str, rounds: int) -> dict[str, Any]:
+    """Studies per second of both ways, in turn, and the ratio pair by pair."""
+    parts = {
+        way: (*trainer(way, mode), batches(rounds, BATCH, way == "ours")) for way in ("published", "ours")
+    }
+    rates: dict[str, list[float]] = {"published": [], "ours": []}
+    order = torch.randperm(rounds, generator=torch.Generator().manual_seed(2)).tolist()
+    for way, (model, optimizer, data) in parts.items():
+        step(model, optimizer, data[rounds // 2])  # warm-up
+    for i in order:
+        for way, (model, optimizer, data) in parts.items():
+            started = time.perf_counter()
+            step(model, optimizer, data[i])
+            rates[way].append(BATCH / (time.perf_counter() - started))
+    return _ratio(rates)
+
+
+def decode_pair(rounds: int) -> dict[str, Any]:
+    """Reports per second, beam 3, 80 to 120 tokens."""
+    settings = DecodeSettings(beams=3, sample=False, temperature=1.0, top_p=1.0, min_tokens=80, max_tokens=120,
+                              repetition_penalty=2.0, length_penalty=2.0, no_repeat_ngram=0, batch_size=DECODE_BATCH)  # fmt: skip
+    data = batches(1, DECODE_BATCH, False)[0]
+    models = {way: trainer(way, "shallow")[0].eval() for way in ("published", "ours")}
+    rates: dict[str, list[float]] = {"published": [], "ours": []}
+    for _ in range(rounds):
+        for way, model in models.items():
+            started = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16):
+                model.generate(data, settings) if way == "ours" else model.generate(data)
+            rates[way].append(DECODE_BATCH / (time.perf_counter() - started))
+    return _ratio(rates)
+
+
+def _ratio(rates: dict[str, list[float]]) -> dict[str, Any]:
+    pairs = [o / p for o, p in zip(rates["ours"], rates["published"], strict=True)]
+    return {way: statistics.median(r) for way, r in rates.items()} | {"ratio": statistics.median(pairs)}
+
+
+def peak(way: str, mode: str) -> None:
+    """Print this process's peak memory above that of the built model, in MB (one step at the longest batch)."""
+    model, optimizer = trainer(way, mode)
+    data = batches(4, BATCH, way == "ours")[-1]
+    step(model, optimizer, data)
+    step(model, optimizer, data)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def peaks(mode: str) -> dict[str, float]:
+    """Peak memory of both ways, each in a process of its own, as shares of a process that only imports."""
+    result = {}
+    for way in ("published", "ours"):
+        call = [sys.executable, __file__, "--peak", way, mode]
+        result[way] = float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+    return result | {"ratio": result["ours"] / result["published"]}
+
+
+def matmul_share(mode: str) -> dict[str, Any]:
+    """What part of a measured bf16 matrix product's speed a step of ours reaches, and where its time goes."""
+    from torch.profiler import profile
+    from torch.utils.flop_counter import FlopCounterMode
+
+    a = torch.randn(2048, 2048, dtype=torch.bfloat16)
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        a @ a
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
+    model, optimizer = trainer("ours", mode)
+    data = batches(1, BATCH, True)[0]
+    step(model, optimizer, data)
+    with FlopCounterMode(display=False) as counter:
+        step(model, optimizer, data)
+    started = time.perf_counter()
+    step(model, optimizer, data)
+    speed = counter.get_total_flops() / (time.perf_counter() - started)
+    with profile() as watched:
+        step(model, optimizer, data)
+    rows = sorted(watched.key_averages(), key=lambda r: -r.self_cpu_time_total)[:8]
+    total = sum(r.self_cpu_time_total for r in watched.key_averages())
+    where = {r.key: round(r.self_cpu_time_total / total, 3) for r in rows}
+    return {"matmul_gflops": best / 1e9, "step_gflops": speed / 1e9, "share": speed / best, "where": where}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=str, default=None)
+    parser.add_argument(
+        "--peak", nargs=2, default=None, metavar=("WAY", "MODE"), help="used by the benchmark itself"
+    )
+    chosen = parser.parse_args()
+    if chosen.peak:
+        peak(*chosen.peak)
+        return
+    found: dict[str, Any] = {}
+    for mode in MODES:
+        found[f"{mode}: studies/s"] = train_pair(mode, chosen.rounds)
+        found[f"{mode}: peak MB"] = peaks(mode)
+    found["beam 3: reports/s"] = decode_pair(max(2, chosen.rounds // 2))
+    rows = [[name, row["published"], row["ours"], row["ratio"]] for name, row in found.items()]
+    print(table(["", "published", "ours", "ratio"], rows))
+    found["matmul"] = matmul_share("shallow")
+    print(json.dumps(found["matmul"], indent=1))
+    if chosen.json:
+        with open(chosen.json, "w") as file:  # noqa: PTH123
+            json.dump(found, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The whole way with the tiny models: run, record, again, killed, on two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+_RUN = [sys.executable, "-m", "r2g.run", "+experiment=smoke", "track=none"]
+_SHORT = ["score.controls=false", "train.device=cpu"]
+
+
+def _env(cache: Path) -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "R2G_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def _go(call: list[str], cache: Path, outputs: Path) -> subprocess.CompletedProcess[str]:
+    full = [*call, f"paths.outputs={outputs}"]
+    return subprocess.run(
+        full, env=_env(cache), capture_output=True, text=True, check=False, cwd=outputs.parent
+    )
+
+
+def _only(outputs: Path, name: str) -> Path:
+    found = list(outputs.glob(f"smoke/*/{name}"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tmp_path: Path, cache: Path) -> None:
+    outputs = tmp_path / "out"
+    call = [c for c in _RUN if c != "track=none"]
+    first = _go(call, cache, outputs)
+    assert first.returncode == 0, first.stderr[-3000:]
+    record = json.loads(_only(outputs, "record.json").read_text())
+    assert record["status"] == "finished"
+    assert (
+        record["budget"]["trainable"] == sum(p["trainable"] for p in record["budget"]["parts"].values()) > 0
+    )
+    assert set(record["controls"]) == {"shuffled", "blank", "constant"}
+    assert {"bleu_4", "rouge_l", "cider", "label_f1_micro"} <= set(record["scores"])
+    assert len(_rows(_only(outputs, "predictions.jsonl"))) == len(_rows(_only(outputs, "scores.jsonl"))) == 12
+    assert sum("train/loss" in row for row in _rows(_only(outputs, "curve.jsonl"))) == 6
+    stamp = _only(outputs, "record.json").stat().st_mtime_ns
+    again = _go(call, cache, outputs)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout + again.stderr
+    assert _only(outputs, "record.json").stat().st_mtime_ns == stamp
+
+
+def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_does(
+    tmp_path: Path, cache: Path
+) -> None:
+    call = [
+        *_RUN,
+        *_SHORT,
+        "tuning=delta",
+        "train.steps=40",
+        "train.micro_batch=4",
+        "train.checkpoint_steps=3",
+    ]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert _go(call, cache, whole).returncode == 0
+    process = subprocess.Popen(
+        [*call, f"paths.outputs={broken}"],
+        env=_env(cache),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while not list(broken.glob("smoke/*.partial/checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(broken.glob("smoke/*.partial/checkpoints/step-*")), "killed before or after the training"
+    done = _go(call, cache, broken)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(_only(broken, "record.json").read_text())["training"]["attempts"] == 2
+    one, other = (load_file(_only(o, "trained.safetensors")) for o in (whole, broken))
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+    losses = [
+        [r["train/loss"] for r in _rows(_only(o, "curve.jsonl")) if "train/loss" in r]
+        for o in (whole, broken)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_two_processes_train_and_score_as_one(tmp_path: Path, cache: Path) -> None:
+    settings = [*_SHORT, "train.steps=6", "train.batch_size=7", "train.micro_batch=3"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert _go([*_RUN, *settings], cache, one).returncode == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch = [*launch, "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+    done = _go([*launch, "-m", *_RUN[2:], *settings, "train.processes=2"], cache, two)
+    assert done.returncode == 0, done.stderr[-3000:]
+    curves = [
+        [r["train/loss"] for r in _rows(_only(o, "curve.jsonl")) if "train/loss" in r] for o in (one, two)
+    ]
+    assert curves[0] == pytest.approx(curves[1], abs=2e-6)
+    records = [json.loads(_only(o, "record.json").read_text()) for o in (one, two)]
+    assert records[0]["scores"] == pytest.approx(records[1]["scores"], abs=1e-9)
+    assert records[1]["device"]["processes"] == 2
+
+
+def test_a_launch_that_got_fewer_processes_than_asked_for_says_so(tmp_path: Path, cache: Path) -> None:
+    done = _go([*_RUN, *_SHORT, "train.processes=2"], cache, tmp_path / "out")
+    assert done.returncode == 1
+    assert "asks for 2 processes and 1 came" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_run_leaves_a_record_with_its_error(tmp_path: Path, cache: Path) -> None:
+    done = _go(
+        [*_RUN, *_SHORT, "train.learning_rate=1e30", "train.clip_norm=null", "train.steps=12"],
+        cache,
+        tmp_path / "o",
+    )
+    assert done.returncode == 1
+    record = json.loads(_only(tmp_path / "o", "record.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"]["type"] == "FloatingPointError"
