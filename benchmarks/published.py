@@ -125,8 +125,9 @@ class Published(nn.Module):
     @torch.no_grad()
     def generate(self, batch: Batch) -> Tensor:
         prefix, _ = self.prefix(batch)
-        return self.llm.generate(inputs_embeds=prefix, num_beams=3, do_sample=False, min_new_tokens=80, max_new_tokens=120,
-                                 repetition_penalty=2.0, length_penalty=2.0, eos_token_id=2, pad_token_id=0)  # fmt: skip
+        beam = {"num_beams": 3, "do_sample": False, "repetition_penalty": 2.0, "length_penalty": 2.0}
+        ends = {"min_new_tokens": 80, "max_new_tokens": 120, "eos_token_id": 2, "pad_token_id": 0}
+        return self.llm.generate(inputs_embeds=prefix, **beam, **ends)
 
 
 def batches(count: int, size: int, grouped: bool) -> list[Batch]:
@@ -176,7 +177,7 @@ def train_pair(mode: str, rounds: int) -> dict[str, Any]:
     }
     rates: dict[str, list[float]] = {"published": [], "ours": []}
     order = torch.randperm(rounds, generator=torch.Generator().manual_seed(2)).tolist()
-    for way, (model, optimizer, data) in parts.items():
+    for model, optimizer, data in parts.values():
         step(model, optimizer, data[rounds // 2])  # warm-up
     for i in order:
         for way, (model, optimizer, data) in parts.items():
@@ -188,8 +189,18 @@ def train_pair(mode: str, rounds: int) -> dict[str, Any]:
 
 def decode_pair(rounds: int) -> dict[str, Any]:
     """Reports per second, beam 3, 80 to 120 tokens."""
-    settings = DecodeSettings(beams=3, sample=False, temperature=1.0, top_p=1.0, min_tokens=80, max_tokens=120,
-                              repetition_penalty=2.0, length_penalty=2.0, no_repeat_ngram=0, batch_size=DECODE_BATCH)  # fmt: skip
+    settings = DecodeSettings(
+        beams=3,
+        sample=False,
+        temperature=1.0,
+        top_p=1.0,
+        min_tokens=80,
+        max_tokens=120,
+        repetition_penalty=2.0,
+        length_penalty=2.0,
+        no_repeat_ngram=0,
+        batch_size=DECODE_BATCH,
+    )
     data = batches(1, DECODE_BATCH, False)[0]
     models = {way: trainer(way, "shallow")[0].eval() for way in ("published", "ours")}
     rates: dict[str, list[float]] = {"published": [], "ours": []}

@@ -2,9 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from r2g.config.cli import lenient
@@ -19,12 +21,19 @@ def _main(raw: DictConfig) -> None:
     try:
         config = resolve(raw)
     except ConfigError as error:
-        sys.exit(str(error))
+        _refuse(str(error))
     choices = {k: v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in k and v is not None}
     try:
         execute(config, {k: str(v) for k, v in choices.items()})
     except RunFailed as error:
-        sys.exit(str(error))
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    """End with the message alone; in a multirun, end this arm only, where sys.exit would end them all."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise RuntimeError(message)
+    sys.exit(message)
 
 
 def main() -> None:

@@ -288,6 +288,7 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name, part in budget["parts"].items():
         values |= {keys.budget(name, what): part[what] for what in ("trainable", "total")}
+        values[keys.budget(name, "trainable_percent")] = 100 * part["trainable"] / max(1, part["total"])
     values |= {f"{keys.CONVERGENCE}/{k}": v for k, v in result["convergence"].items()}
     values |= {keys.test(k): v for k, v in result["scores"].items()}
     for name, scores in result["controls"].items():
