@@ -47,19 +47,8 @@ def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any]) -> Eval
 
 
 def metrics_for(select: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics that give the scores that a selection names (`bleu_4` comes from `bleu`)."""
-    wanted = {k: m for k, m in metrics.items() if any(gives(m, name) for name in select)}
-    missing = [n for n in select if n != "loss" and not any(gives(m, n) for m in metrics.values())]
-    if missing:
-        raise ValueError(
-            f"train.select names scores that no metric of score.metrics gives: {', '.join(missing)}"
-        )
-    return wanted
-
-
-def gives(metric: Any, name: str) -> bool:
-    """Does a metric give a corpus score of that name?"""
-    return name == metric.kind or name.startswith(metric.kind + "_")
+    """The metrics that give the scores that a selection names (`bleu_4` comes from `bleu`; `loss` from none)."""
+    return {label: metric for label, metric in metrics.items() if set(metric.names) & set(select)}
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ class ConfigError(ValueError):
 def resolve(raw: DictConfig) -> RunConfig:
     """Turn the composed tree into settings. Raises ConfigError with all mistakes."""
     try:
-        tree = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+        tree = OmegaConf.to_container(raw, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError([str(error).splitlines()[0]]) from error
     problems: list[str] = []
@@ -56,6 +56,9 @@ def to_tree(value: Any) -> Any:
 
 
 def _parse(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if value == "???":  # as OmegaConf leaves a value that nobody gave
+        problems.append(f"{key}: must be given: {key}=...")
+        return _BAD
     origin = get_origin(kind)
     if origin is Annotated:
         return _slot(get_args(kind)[1], value, key, problems)
@@ -153,23 +156,23 @@ def _leaf(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
 
 def _across(config: RunConfig) -> list[str]:
     """Mistakes that only two settings together show."""
-    return _adapter_targets(config.tuning.adapters, {"encoder": config.encoder, "llm": config.llm})
+    parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return [problem for _, check in _CHECKS for problem in check(parts)]
 
 
 def _across_parts(tree: Any, problems: list[str]) -> list[str]:
     """The same on a tree that has other mistakes: what parses alone is still held against each other."""
     hints = typing.get_type_hints(RunConfig, include_extras=True)
-    wanted = {k: tree.get(k) for k in ("encoder", "llm", "tuning")} if isinstance(tree, dict) else {}
-    parts = {k: _parse(hints[k], v, k, []) for k, v in wanted.items()}
-    if not parts or any(v is _BAD for v in parts.values()):
-        return []
-    found = _adapter_targets(parts["tuning"].adapters, parts)
+    wanted = {name for names, _ in _CHECKS for name in names if isinstance(tree, dict) and name in tree}
+    parts = {name: _parse(hints[name], tree[name], name, []) for name in sorted(wanted)}
+    sound = {name for name, part in parts.items() if part is not _BAD}
+    found = [problem for names, check in _CHECKS if sound.issuperset(names) for problem in check(parts)]
     return [f for f in found if f not in problems]
 
 
-def _adapter_targets(adapters: dict[str, Any], parts: dict[str, Any]) -> list[str]:
+def _adapter_targets(parts: dict[str, Any]) -> list[str]:
     problems = []
-    for label, adapter in adapters.items():
+    for label, adapter in parts["tuning"].adapters.items():
         target = getattr(adapter, "targets", None)
         roles = sorted(parts[adapter.part.value].roles)
         if target is not None and target not in roles:
@@ -179,6 +182,36 @@ def _adapter_targets(adapters: dict[str, Any], parts: dict[str, Any]) -> list[st
                 f"tuning.adapters.{label}.targets: {adapter.part.value} '{name}' has no '{target}'{hint}"
             )
     return problems
+
+
+def _rule_roles(parts: dict[str, Any]) -> list[str]:
+    problems = []
+    for i, rule in enumerate(parts["tuning"].rules):
+        part = rule.match.split(".", 1)[0]
+        roles = sorted(parts[part].roles) if part in ("encoder", "llm") else []
+        if rule.role is not None and rule.role not in roles:
+            hint = nearest(rule.role, roles) or f" (it has: {', '.join(roles) or 'none'})"
+            problems.append(f"tuning.rules[{i}].role: {part} has no '{rule.role}'{hint}")
+    return problems
+
+
+def _selected(parts: dict[str, Any]) -> list[str]:
+    names = sorted({"loss", *(name for metric in parts["score"].metrics.values() for name in metric.names)})
+    problems = []
+    for i, term in enumerate(parts["train"].select):
+        if term.score not in names:
+            shown = ", ".join(name for name in names if "/" not in name)
+            hint = f"{nearest(term.score, names)} (there are: {shown})"
+            problems.append(f"train.select[{i}].score: no metric of score.metrics gives '{term.score}'{hint}")
+    return problems
+
+
+# Which parts of the config a check needs; it is left out where one of them has a mistake of its own.
+_CHECKS = (
+    (("encoder", "llm", "tuning"), _adapter_targets),
+    (("encoder", "llm", "tuning"), _rule_roles),
+    (("train", "score"), _selected),
+)
 
 
 def _join(key: str, name: str) -> str:

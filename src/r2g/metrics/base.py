@@ -16,6 +16,11 @@ class Metric(ABC):
     slow: ClassVar[bool] = False
     """Seconds for each call, whatever is scored: left out of controls and validation unless it selects."""
 
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The corpus scores that it gives for any data: what train.select may name."""
+
     @abstractmethod
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         """Corpus and per-report scores; `Scores(absent=why)` when something that it needs is missing."""

@@ -21,5 +21,9 @@ class Bleu(Metric):
         if self.order < 1:
             raise ValueError(f"order must be at least 1, got {self.order}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"bleu_{n + 1}" for n in range(self.order))
+
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         return score(bleu.Bleu, predictions, references(predictions), order=self.order)

@@ -15,5 +15,9 @@ from r2g.scores.cider import cider
 class Cider(Metric):
     """Gives cider, up to 10; a report's value depends on all references, and one report alone scores 0."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("cider",)
+
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         return score(cider.Cider, predictions, references(predictions))

@@ -15,6 +15,10 @@ from r2g.scores.label_f1 import label_f1
 class LabelF1(Metric):
     """Gives label_f1_micro, _macro and /<label>, label_precision_micro and label_recall_micro."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("label_f1_micro", "label_f1_macro", "label_precision_micro", "label_recall_micro")
+
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         known = [list(p.labels) for p in predictions if p.labels is not None]
         if len(known) < len(predictions):

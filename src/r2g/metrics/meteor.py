@@ -23,6 +23,10 @@ class Meteor(Metric):
         if self.seconds <= 0:
             raise ValueError(f"seconds must be above 0, got {self.seconds}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("meteor",)
+
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         try:
             return score(meteor.Meteor, predictions, references(predictions), seconds=self.seconds)

@@ -15,5 +15,9 @@ from r2g.scores.rouge_l import rouge_l
 class RougeL(Metric):
     """Gives rouge_l, the mean over the reports."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("rouge_l",)
+
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         return score(rouge_l.RougeL, predictions, references(predictions))

@@ -1,0 +1,143 @@
+"""What all tests share: no network, one thread, and small models made on the spot."""
+
+import os
+
+os.environ |= {  # before anything reads them: transformers and wandb look once, at import
+    "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "offline",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+}
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from r2g.config.cli import lenient
+from r2g.config.paths import config_dir
+from r2g.config.resolve import resolve
+from r2g.config.schema import RunConfig
+
+torch.set_num_threads(1)
+
+TEXT = "the heart is normal in size . lungs are clear , no pleural effusion seen : left right small large"
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama directory of a few thousand random weights, with a byte-level tokenizer of its own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("llama")
+    fast = Tokenizer(models.BPE(unk_token="<unk>"))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    fast.train_from_iterator([TEXT] * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=fast, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+    tokenizer.save_pretrained(folder)
+    settings = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.3,  # so that random words differ clearly and ties don't decide a test
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(settings).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def swin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Swin directory of random weights: films of 32 px, 4 patches of 32."""
+    from transformers import SwinConfig, SwinModel
+
+    folder = tmp_path_factory.mktemp("swin")
+    settings = SwinConfig(
+        image_size=32,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1, 1],
+        num_heads=[1, 2, 4],
+        window_size=2,
+        drop_path_rate=0.1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        SwinModel(settings, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., DictConfig]:
+    """Compose conf/config.yaml with overrides, as the command line does it."""
+    groups = [path.name for path in Path(config_dir()).iterdir() if path.is_dir()]
+
+    def build(*overrides: str, search: Path | None = None) -> DictConfig:
+        more = [] if search is None else [f"hydra.searchpath=[file://{search}]"]
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            return compose("config", overrides=more + lenient(overrides, groups))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def configured(composed: Callable[..., DictConfig]) -> Callable[..., RunConfig]:
+    """The same, resolved."""
+    return lambda *overrides, **keywords: resolve(composed(*overrides, **keywords))
+
+
+@pytest.fixture(scope="session")
+def small(configured: Callable[..., RunConfig], swin: Path, llama: Path) -> Callable[..., RunConfig]:
+    """A config of the small Swin and Llama in fp32; further overrides win."""
+    base = ["encoder=transformers", "llm=causal_lm", f"encoder.source={swin}", f"llm.source={llama}"]
+    base += ["train.precision=fp32", "track=none", "projector.pool=null"]
+
+    return lambda *overrides: configured(*base, *overrides)
+
+
+@pytest.fixture(scope="session")
+def studies() -> Callable[..., Any]:
+    """A batch of random studies for a model: `views` says how many films each has, `lengths` how many tokens."""
+    from r2g.model import Batch
+
+    def build(model: Any, views: tuple[int, ...], lengths: tuple[int, ...], seed: int = 0) -> Batch:
+        numbers = torch.Generator().manual_seed(seed)
+        shape, side = model.encoder.preprocess.channels, model.encoder.preprocess.size
+        films = [torch.randint(0, 256, (max(views), shape, side, side), generator=numbers) for _ in views]
+        mask = torch.tensor([[i < count for i in range(max(views))] for count in views])
+        tokens = torch.full((len(views), max(lengths)), 0)
+        counts = torch.zeros_like(tokens, dtype=torch.bool)
+        for row, length in enumerate(lengths):
+            tokens[row, :length] = torch.randint(3, 300, (length,), generator=numbers)
+            counts[row, :length] = True
+        return Batch(
+            ids=tuple(str(i) for i in range(len(views))),
+            images=torch.stack(films).to(torch.uint8) * mask[:, :, None, None, None],
+            view_mask=mask,
+            films=mask.flatten().nonzero().squeeze(1),
+            tokens=tokens,
+            targets=counts.flatten().nonzero().squeeze(1),
+        )
+
+    return build

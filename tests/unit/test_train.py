@@ -1,0 +1,55 @@
+"""Schedules, evaluation steps and seeds of the loop."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import pytest
+
+from r2g.config.schema import RunConfig, Schedule, TrainSettings, Unit
+from r2g.train import eval_steps, learning_rate, step_seed
+
+
+@pytest.fixture(scope="session")
+def settings(configured: Callable[..., RunConfig]) -> TrainSettings:
+    return dataclasses.replace(configured().train, learning_rate=1.0, floor=0.1, warmup_steps=0)
+
+
+def test_warm_up_is_linear_and_never_zero(settings: TrainSettings) -> None:
+    settings = dataclasses.replace(settings, warmup_steps=4)
+    assert [learning_rate(settings, step, 20, 5) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_constant_stays(settings: TrainSettings) -> None:
+    settings = dataclasses.replace(settings, schedule=Schedule.constant)
+    assert {learning_rate(settings, step, 20, 5) for step in range(20)} == {1.0}
+
+
+def test_cosine_falls_to_the_floor(settings: TrainSettings) -> None:
+    rates = [learning_rate(settings, step, 20, 5) for step in range(21)]
+    assert rates[0] == 1.0
+    assert rates[10] == pytest.approx(0.55)
+    assert rates[20] == pytest.approx(0.1)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_counted_in_epochs_the_rate_moves_once_an_epoch(settings: TrainSettings) -> None:
+    settings = dataclasses.replace(settings, schedule_unit=Unit.epoch)
+    rates = [learning_rate(settings, step, 15, 5) for step in range(15)]
+    expected = [0.1 + 0.9 * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(3)]
+    assert rates == pytest.approx([rate for rate in expected for _ in range(5)])
+
+
+@pytest.mark.parametrize(
+    ("total", "evals", "expected"),
+    [(10, 1, {10}), (10, 2, {5, 10}), (10, 3, {3, 7, 10}), (2, 5, {1, 2}), (1, 3, {1})],
+)
+def test_evaluations_are_spread_and_end_with_the_run(total: int, evals: int, expected: set[int]) -> None:
+    assert eval_steps(total, evals) == expected
+
+
+def test_step_seeds_differ_and_repeat() -> None:
+    seeds = {step_seed(seed, step, rank) for seed in range(5) for step in range(200) for rank in range(4)}
+    assert len(seeds) == 5 * 200 * 4
+    assert step_seed(2, 7, 1) == step_seed(2, 7, 1)
+    assert step_seed(10**15, 10**9, 10**4) >= 0
