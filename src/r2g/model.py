@@ -1,5 +1,6 @@
 """The report generator: films to patches, patches to tokens, tokens to a report."""
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,12 +114,16 @@ class ReportGenerator(nn.Module):
         ).past_key_values
         if decode.beams > 1:
             cache.batch_repeat_interleave(decode.beams)
-        ids = network.generate(
-            inputs_embeds=prefix,
-            attention_mask=mask.long(),
-            past_key_values=cache,
-            **generation(decode, self.llm),
-        )
+        with warnings.catch_warnings():  # as meant: a prompt of embeddings has no words to penalize
+            warnings.filterwarnings(
+                "ignore", "Passing `repetition_penalty` with `inputs_embeds`", UserWarning
+            )
+            ids = network.generate(
+                inputs_embeds=prefix,
+                attention_mask=mask.long(),
+                past_key_values=cache,
+                **generation(decode, self.llm),
+            )
         texts = self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
@@ -172,4 +177,4 @@ def assemble(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Rep
         model = ReportGenerator(
             encoder, projector.to(device), llm, config.encoder.views, config.projector.pool
         )
-    return model if device.type == "meta" else model.to(device)
+    return model.to(device)

@@ -1,5 +1,6 @@
 """What every llm is: settings that build a causal language model with a prompt around the image tokens."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,7 +87,13 @@ class LanguageModel(nn.Module):
         """Keep only each block's input for the backward pass, and compute the rest again."""
         self.checkpointing = on
         if on:
-            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            with (
+                warnings.catch_warnings()
+            ):  # its new name isn't in every transformers that we allow; this one is
+                warnings.filterwarnings(
+                    "ignore", "`gradient_checkpointing_enable` is deprecated", FutureWarning
+                )
+                self.network.gradient_checkpointing_enable({"use_reentrant": False})
 
     def train(self, mode: bool = True) -> "LanguageModel":
         """As any module, but transformers checkpoints only blocks in train mode: their own flag stays up for it.
