@@ -165,6 +165,7 @@ def _train_and_score(
         outcome = examine(config, setup)
         result = _result(frame, setup, fitted, outcome)
         if accelerator.is_main_process:
+            _say_curve(fitted)
             write_evaluation(folder.partial, outcome)
         tracker.summary(summary_of(result))
     except BaseException:
@@ -317,6 +318,21 @@ def _say_budget(budget: Mapping[str, Any]) -> None:
     rows: list[list[object]] = [[n, p["trainable"], p["total"]] for n, p in budget["parts"].items()]
     rows.append(["in all", budget["trainable"], budget["total"]])
     _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn\n")
+
+
+def _say_curve(fitted: train.FitResult) -> None:
+    """The smoothed training loss as a line of 60 marks, with its ends, and the validations."""
+    smooth = fitted.convergence.smoothed
+    marks = "▁▂▃▄▅▆▇█"
+    low, high = min(smooth), max(smooth)
+    points = [smooth[i * (len(smooth) - 1) // 59] for i in range(60)]
+    line = "".join(marks[round((p - low) / max(high - low, 1e-9) * (len(marks) - 1))] for p in points)
+    _print(f"loss {smooth[0]:.2f} {line} {smooth[-1]:.2f}")
+    for row in fitted.curve:
+        if keys.VAL_SELECT in row:
+            _print(
+                f"step {row[keys.STEP]}: val loss {row[keys.VAL_LOSS]:.3f}, selection {row[keys.VAL_SELECT]:.3f}"
+            )
 
 
 def say_scores(corpus: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> None:
