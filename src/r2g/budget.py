@@ -189,7 +189,7 @@ def _walk(whole: "ReportGenerator", config: "RunConfig", dtype: "torch.dtype") -
         whole._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # to_empty refuses to mix meta with fake
         whole.llm.network.tie_weights()
         batch = _batch(whole, config)
-        counter, live = FlopCounterMode(display=False), LiveBytes()
+        counter, live = FlopCounterMode(display=False, custom_mapping=_attention()), LiveBytes()
         live.ignore(whole)
         with live, counter:
             for i in range(rounds):
@@ -202,6 +202,24 @@ def _walk(whole: "ReportGenerator", config: "RunConfig", dtype: "torch.dtype") -
     return _Walk(saved, live.peak, forward, counter.get_total_flops() // rounds - forward)
 
 
+def _attention() -> dict[Any, Any]:
+    """FLOPs of the CPU's attention kernels, which torch's counter leaves out (it knows those of GPUs)."""
+    import torch
+    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+
+    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    def backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return sdpa_backward_flop_count(grad, query, key, value)
+
+    aten = torch.ops.aten
+    return {
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+
+
 def _batch(whole: "ReportGenerator", config: "RunConfig") -> "Batch":
     """A micro-batch in which every study has all its views and a report of full length."""
     import torch
@@ -209,7 +227,8 @@ def _batch(whole: "ReportGenerator", config: "RunConfig") -> "Batch":
     from r2g.model import Batch
 
     count, views, length = config.train.micro_batch, config.data.views, config.train.max_tokens
-    size, channels = whole.encoder.preprocess.size, whole.encoder.preprocess.channels  # type: ignore[union-attr]
+    preprocess: Any = whole.encoder.preprocess
+    size, channels = preprocess.size, preprocess.channels
     return Batch(
         ids=tuple(map(str, range(count))),
         images=torch.zeros(count, views, channels, size, size, dtype=torch.uint8),

@@ -91,7 +91,7 @@ def test_the_command_prints_json_and_refuses_a_typo() -> None:
     assert json.loads(good.stdout)["budget"]["trainable"] == 49_920
     bad = subprocess.run([*words, "train.stesp=3"], capture_output=True, text=True, check=False)
     assert bad.returncode != 0
-    assert "train.steps" in bad.stderr
+    assert "train.stesp: unknown key; did you mean 'steps'?" in bad.stderr
     assert "Traceback" not in bad.stderr
 
 
