@@ -24,7 +24,7 @@ _SEED = 20_231  # a namespace of its own: data=phantom never draws from the spli
 _SPLIT = "pretrain"
 _HELD = 2_000  # films kept for the figures of the card
 _SLOTS = (8, 40)  # how many soft positions a text may have in place of key words
-_BATCH = 64
+_BATCH = 32
 
 
 def main() -> None:
@@ -228,7 +228,7 @@ class _Maker:
 
 
 def train_llm(folder: Path, count: int, steps: int, processes: int) -> dict[str, Any]:
-    """A Llama of 3.6 M parameters on report text: most of it after key words, many of those blurred."""
+    """A Llama of 2 M parameters on report text: most of it after key words, many of those blurred."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     started = time.time()
@@ -238,8 +238,8 @@ def train_llm(folder: Path, count: int, steps: int, processes: int) -> dict[str,
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=640,
+        hidden_size=192,
+        intermediate_size=512,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
