@@ -181,7 +181,7 @@ def test_checkpointing_recomputes_the_blocks(small: Small, studies: Studies) -> 
     model = assemble(config, CPU, torch.float32)
     tune(model, config)
     calls: list[Any] = []
-    model.llm.network.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    model.llm.network.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     model(studies(model, (1,), (4,))).backward()
     assert len(calls) == 2
 
