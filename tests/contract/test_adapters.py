@@ -1,6 +1,7 @@
 """What every adapter must do: it starts as if it weren't there, learns, and touches nothing that stood before."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from r2g.core.slots import ADAPTERS
 from r2g.model import assemble
 from r2g.tuning import attach
 
-from pathlib import Path  # isort: skip
 
 # Every adapter of every tuning file: (file, label).
 CASES = [
