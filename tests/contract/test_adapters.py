@@ -14,7 +14,6 @@ from r2g.core.slots import ADAPTERS
 from r2g.model import assemble
 from r2g.tuning import attach
 
-
 # Every adapter of every tuning file: (file, label).
 CASES = [
     (path.stem, label)
