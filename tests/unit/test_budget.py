@@ -88,7 +88,9 @@ def test_more_views_side_by_side_are_more_tokens() -> None:
 def test_the_command_prints_json_and_refuses_a_typo() -> None:
     words = [sys.executable, "-m", "r2g.budget", "+experiment=smoke"]
     good = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(good.stdout)["budget"]["trainable"] == 49_920
+    assert (
+        json.loads(good.stdout)["budget"]["trainable"] == 192 * 192 + 192 + 2 * 192
+    )  # tiny to tiny: matrix, bias, LayerNorm
     bad = subprocess.run([*words, "train.stesp=3"], capture_output=True, text=True, check=False)
     assert bad.returncode != 0
     assert "train.stesp: unknown key; did you mean 'steps'?" in bad.stderr

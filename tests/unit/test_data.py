@@ -8,7 +8,19 @@ import pytest
 import torch
 
 from r2g.config.schema import RunConfig, TrainSettings
-from r2g.data import Collate, MicroBatch, Share, by_length, collate_for, epoch_order, share_of, tokenize
+from r2g.data import (
+    Collate,
+    MicroBatch,
+    Share,
+    Studies,
+    by_length,
+    collate_for,
+    epoch_order,
+    share_of,
+    tokenize,
+)
+from r2g.encoders.base import Preprocess
+from r2g.llms.base import LanguageModel
 
 
 @pytest.fixture(scope="session")
@@ -103,11 +115,21 @@ def test_a_study_that_only_fills_up_counts_nowhere() -> None:
     assert batch.images.shape[0] == 1
 
 
-class _Words:
+class _Words(LanguageModel):
     """As much of an llm as tokenizing needs."""
 
+    pad = 0
+
     def __init__(self, tokenizer: Any, pad: int) -> None:
-        self.tokenizer, self.pad, self.eos = tokenizer, pad, tokenizer.eos_token_id
+        super().__init__(None, tokenizer, None)
+        self.pad = pad
+
+
+def _split(tokens: list[list[int]]) -> Studies:
+    """Studies that have tokens and no films."""
+    count = len(tokens)
+    columns = {"id": [str(i) for i in range(count)], "report": [""] * count, "image_path": [[]] * count}
+    return Studies({**columns, "labels": [None] * count}, Preprocess(8, (0.5,), (0.5,)), 1, tokens)
 
 
 def test_reports_end_unless_they_are_cut(llama: Any, settings: TrainSettings) -> None:
@@ -132,22 +154,12 @@ def test_padding_with_the_end_ignores_nothing(
 
     llm: Any = _Words(AutoTokenizer.from_pretrained(llama), pad)
 
-    class Split:
-        tokens = [[5, 2]]
-        ids = ["a"]
-
-    studies: Any = Split()
+    studies = _split([[5, 2]])
     assert collate_for(studies, llm, settings).ignored == ignored
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_decoding_takes_every_study_once(world: int) -> None:
-    class Split:
-        lengths = LENGTHS
-
-        def __len__(self) -> int:
-            return len(LENGTHS)
-
-    studies: Any = Split()
+    studies = _split([[5] * length for length in LENGTHS])
     parts = [by_length(studies, 4, Share(rank, world)) for rank in range(world)]
     assert sorted(i for part in parts for m in part for i in m.indices) == list(range(len(LENGTHS)))
