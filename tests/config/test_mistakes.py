@@ -97,6 +97,29 @@ MISTAKES = {
         + ["train.select=[{score: cidre, weight: 1.0}]"],
         ["train.stepz", "did you mean 'mlp'?", "decode: beams must be", "has no 'attention_qv'"],
     ),
+    "several of one group": (
+        ["train.batch_size=0", "train.micro_batch=0", "decode.top_p=2", "decode.beams=0"],
+        ["4 mistake(s)", "train: batch_size must", "train: micro_batch must", "top_p must", "beams must"],
+    ),
+    "several of one slot": (
+        ["projector=qformer_lite", "projector.queries=0", "projector.depth=0", "projector.pool=0"],
+        ["3 mistake(s)", "projector: queries must", "projector: depth must", "projector: pool must"],
+    ),
+    "a range beside a wrong type": (
+        ["train.steps=many", "train.batch_size=0", "seed=-1", "score.metrics.bleu.order=0"],
+        ["4 mistake(s)", "train.steps: expected int", "train: batch_size must", "seed must", "order must"],
+    ),
+    "an interpolation that leads nowhere": (
+        ["paths.cache=${nowhere}", "train.stepz=5"],
+        ["2 mistake(s)", "paths.cache: Interpolation key 'nowhere' not found", "train.stepz: unknown key"],
+    ),
+    "a number that is none": (
+        ["train.target_loss=nan"],
+        ["train.target_loss: expected a finite number, got nan"],
+    ),
+    "no end to a number": (["train.learning_rate=inf"], ["train.learning_rate: expected a finite number"]),
+    "a setting taken away": (["~train.steps"], ["train.steps: missing"]),
+    "a group taken away": (["~tuning"], ["tuning: missing"]),
     "several across parts": (
         ["projector.kind=mpl", "tuning=delta", "encoder=efficientnet_lite0"]
         + ["train.select=[{score: cidre, weight: 1.0}]"],
@@ -203,8 +226,9 @@ def test_help_lists_everything_and_imports_no_torch() -> None:
         (["train.stpes=5", "trian.steps=1"], "train.stpes: unknown key; did you mean 'steps'?"),
         (["tuning=detla"], "delta"),
         (["+experiment=smokey"], "smoke"),
+        (["~train.stpes"], "'train.stpes' does not exist"),
     ],
-    ids=["key", "group", "experiment"],
+    ids=["key", "group", "experiment", "key taken away"],
 )
 def test_the_command_line_answers_without_a_traceback(
     arguments: list[str], message: str, tmp_path: Path

@@ -1,13 +1,15 @@
 """Hydra's composed tree to a frozen RunConfig; every mistake is reported at once, with the nearest right name."""
 
+import contextlib
 import dataclasses
+import math
 import types
 import typing
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from r2g.config.schema import RunConfig
@@ -28,11 +30,8 @@ class ConfigError(ValueError):
 
 def resolve(raw: DictConfig) -> RunConfig:
     """Turn the composed tree into settings. Raises ConfigError with all mistakes."""
-    try:
-        tree = OmegaConf.to_container(raw, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError([str(error).splitlines()[0]]) from error
     problems: list[str] = []
+    tree = _plain(raw, "", problems)
     config = _parse(RunConfig, tree, "", problems)
     problems += _across(config) if isinstance(config, RunConfig) else _across_parts(tree, problems)
     if problems:
@@ -55,7 +54,28 @@ def to_tree(value: Any) -> Any:
     return [to_tree(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+def _plain(node: Any, key: str, problems: list[str]) -> Any:
+    """OmegaConf's tree as dicts and lists; an interpolation that leads nowhere is told and becomes _BAD."""
+    if isinstance(node, DictConfig):
+        return {k: _child(node, k, _join(key, str(k)), problems) for k in node}
+    if isinstance(node, ListConfig):
+        return [_child(node, i, f"{key}[{i}]", problems) for i in range(len(node))]
+    return node
+
+
+def _child(node: Any, name: Any, key: str, problems: list[str]) -> Any:
+    if OmegaConf.is_missing(node, name):
+        return "???"
+    try:
+        return _plain(node[name], key, problems)
+    except OmegaConfBaseException as error:
+        problems.append(f"{key}: {str(error).splitlines()[0]}")
+        return _BAD
+
+
 def _parse(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if value is _BAD:
+        return _BAD
     if value == "???":  # as OmegaConf leaves a value that nobody gave
         problems.append(f"{key}: must be given: {key}=...")
         return _BAD
@@ -74,6 +94,8 @@ def _parse(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
 
 
 def _slot(registry: Registry, value: Any, key: str, problems: list[str]) -> Any:
+    if isinstance(value, dict) and value.get("kind") is _BAD:
+        return _BAD
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         problems.append(f"{key}: needs `kind:`, one of {', '.join(registry.names())}")
         return _BAD
@@ -109,13 +131,28 @@ def _record(cls: Any, value: Any, key: str, problems: list[str]) -> Any:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             problems.append(f"{_join(key, name)}: missing")
             parts[name] = _BAD
-    if any(part is _BAD for part in parts.values()):
-        return _BAD
+    return _build(cls, parts, key, problems)
+
+
+def _build(cls: Any, parts: dict[str, Any], key: str, problems: list[str]) -> Any:
+    """The settings, if all parts are sound; the checks of `cls` are run on the sound ones in any case."""
+    sound = {name: part for name, part in parts.items() if part is not _BAD}
     try:
-        return cls(**parts)
+        if len(sound) == len(parts):
+            return cls(**parts)
+        _check_what_is_there(cls, sound)
     except ValueError as error:
-        problems.append(f"{key}: {error}" if key else str(error))
-        return _BAD
+        told = error.args if all(isinstance(a, str) for a in error.args) else (str(error),)
+        problems += [f"{key}: {words}" if key else words for words in told]
+    return _BAD
+
+
+def _check_what_is_there(cls: Any, sound: dict[str, Any]) -> None:
+    probe = object.__new__(cls)
+    for name, part in sound.items():
+        object.__setattr__(probe, name, part)
+    with contextlib.suppress(AttributeError):  # a check that needs what has a mistake of its own
+        getattr(probe, "__post_init__", lambda: None)()
 
 
 def _mapping(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
@@ -144,8 +181,11 @@ def _leaf(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
         hint = nearest(str(value), choices) or f" (choices: {', '.join(choices)})"
         problems.append(f"{key}: unknown choice {_show(value)}{hint}")
         return _BAD
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+        problems.append(f"{key}: expected a finite number, got {value}")
+        return _BAD
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):

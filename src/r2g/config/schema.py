@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from r2g.core import slots
-
-
-def _check(ok: bool, message: str) -> None:
-    if not ok:
-        raise ValueError(message)
+from r2g.core.checks import Checks, above_zero, at_least
 
 
 class FrozenMode(Enum):
@@ -87,13 +83,13 @@ class ParamRule:
     last: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.lr_scale > 0, f"lr_scale must be above 0, got {self.lr_scale}")
-        _check(self.last is None or self.last > 0, f"last must be at least 1, got {self.last}")
-        _check(self.last is None or self.role is not None, "last needs a role to count")
-        _check(
-            self.role is None or "." in self.match,
-            "a rule with a role must name its part: match: 'encoder.*'",
-        )
+        check = Checks(self)
+        check.each(("lr_scale",), above_zero, "must be above 0")
+        check.each(("last",), at_least(1), "must be at least 1")
+        check.joint(("last", "role"), lambda last, role: last is None or role, "last needs a role to count")
+        names_part = "a rule with a role must name its part: match: 'encoder.*'"
+        check.joint(("role", "match"), lambda role, match: role is None or "." in match, names_part)
+        check.done()
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class TuningPlan:
     frozen_mode: FrozenMode
 
     def __post_init__(self) -> None:
-        _check(len(self.rules) > 0, "rules must not be empty")
+        Checks(self).joint(("rules",), bool, "rules must not be empty").done()
 
 
 @dataclass(frozen=True)
@@ -157,24 +153,19 @@ class TrainSettings:
     device: Device
 
     def __post_init__(self) -> None:
-        _check((self.epochs is None) != (self.steps is None), "give exactly one of epochs and steps")
-        for name in ("batch_size", "micro_batch", "max_tokens", "evals"):
-            _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("epochs", "steps", "eval_studies", "patience", "checkpoint_steps", "processes"):
-            value = getattr(self, name)
-            _check(value is None or value >= 1, f"{name} must be at least 1 or null, got {value}")
-        for name in ("learning_rate", "checkpoint_minutes"):
-            _check(getattr(self, name) > 0, f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "floor", "warmup_steps", "workers"):
-            _check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        _check(
-            self.floor <= self.learning_rate,
-            f"floor {self.floor} is above learning_rate {self.learning_rate}",
-        )
-        _check(
-            self.clip_norm is None or self.clip_norm > 0, f"clip_norm must be above 0, got {self.clip_norm}"
-        )
-        _check(len(self.select) > 0, "select needs at least one score with its weight")
+        check = Checks(self)
+        one_end = "give exactly one of epochs and steps"
+        check.joint(("epochs", "steps"), lambda epochs, steps: (epochs is None) != (steps is None), one_end)
+        whole = ("batch_size", "micro_batch", "max_tokens", "evals")
+        check.each(whole, at_least(1), "must be at least 1")
+        optional = ("epochs", "steps", "eval_studies", "patience", "checkpoint_steps", "processes")
+        check.each(optional, at_least(1), "must be at least 1 or null")
+        check.each(("learning_rate", "checkpoint_minutes", "clip_norm"), above_zero, "must be above 0")
+        none_below = ("weight_decay", "floor", "warmup_steps", "workers")
+        check.each(none_below, at_least(0), "must not be negative")
+        check.joint(("floor", "learning_rate"), lambda a, b: a <= b, "floor {0} is above learning_rate {1}")
+        check.joint(("select",), bool, "select needs at least one score with its weight")
+        check.done()
 
 
 @dataclass(frozen=True)
@@ -193,18 +184,13 @@ class DecodeSettings:
     batch_size: int
 
     def __post_init__(self) -> None:
-        for name in ("beams", "max_tokens", "batch_size"):
-            _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("min_tokens", "no_repeat_ngram"):
-            _check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        _check(
-            self.min_tokens <= self.max_tokens, f"min_tokens {self.min_tokens} > max_tokens {self.max_tokens}"
-        )
-        _check(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
-        _check(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
-        _check(
-            self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}"
-        )
+        check = Checks(self)
+        check.each(("beams", "max_tokens", "batch_size"), at_least(1), "must be at least 1")
+        check.each(("min_tokens", "no_repeat_ngram"), at_least(0), "must not be negative")
+        check.joint(("min_tokens", "max_tokens"), lambda a, b: a <= b, "min_tokens {0} > max_tokens {1}")
+        check.each(("temperature", "repetition_penalty"), above_zero, "must be above 0")
+        check.each(("top_p",), lambda p: 0 < p <= 1, "must be in (0, 1]")
+        check.done()
 
 
 @dataclass(frozen=True)
@@ -219,11 +205,8 @@ class ScoreSettings:
     studies: int | None
 
     def __post_init__(self) -> None:
-        _check(len(self.metrics) > 0, "metrics must not be empty")
-        _check(
-            self.studies is None or self.studies >= 1,
-            f"studies must be at least 1 or null, got {self.studies}",
-        )
+        check = Checks(self).joint(("metrics",), bool, "metrics must not be empty")
+        check.each(("studies",), at_least(1), "must be at least 1 or null").done()
 
 
 @dataclass(frozen=True)
@@ -244,6 +227,10 @@ class RunConfig:
     paths: Paths
 
     def __post_init__(self) -> None:
-        _check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
-        ok = self.name.replace("_", "").replace("-", "").replace(".", "").isalnum() and self.name[0] != "."
-        _check(ok, f"name may hold letters, digits, '_', '-' and '.', got '{self.name}'")
+        check = Checks(self).each(("seed",), at_least(0), "must not be negative")
+        letters = "name may hold letters, digits, '_', '-' and '.', and not start with '.', got '{0}'"
+        check.joint(("name",), _may_name_a_folder, letters).done()
+
+
+def _may_name_a_folder(name: str) -> bool:
+    return name.translate(dict.fromkeys(map(ord, "_-."))).isalnum() and name[0] != "."

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from r2g.core.checks import Checks, at_least
+
 
 class Pooled(nn.Module):
     """Average the patches of one film down to `count` (adaptive windows along their order); null keeps all."""
@@ -32,8 +34,11 @@ class Projector(ABC):
     norm: bool
 
     def __post_init__(self) -> None:
-        if self.pool is not None and self.pool < 1:
-            raise ValueError(f"pool must be at least 1 or null, got {self.pool}")
+        self.checks().done()
+
+    def checks(self) -> Checks:
+        """What the settings are checked for; a subclass adds its own, so that all mistakes are told together."""
+        return Checks(self).each(("pool",), at_least(1), "must be at least 1 or null")
 
     @abstractmethod
     def build(self, vision_width: int, llm_width: int) -> nn.Module:

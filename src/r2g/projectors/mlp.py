@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from r2g.core.checks import Checks, at_least
 from r2g.core.slots import PROJECTORS
 from r2g.projectors.base import PerPatch, Projector
 
@@ -16,12 +17,10 @@ class MLP(Projector):
     hidden: int | None
     depth: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.depth < 2:
-            raise ValueError(f"depth must be at least 2, got {self.depth} (one layer is projector=linear)")
-        if self.hidden is not None and self.hidden < 1:
-            raise ValueError(f"hidden must be at least 1 or null, got {self.hidden}")
+    def checks(self) -> Checks:
+        few = "depth must be at least 2, got {0} (one layer is projector=linear)"
+        check = super().checks().joint(("depth",), at_least(2), few)
+        return check.each(("hidden",), at_least(1), "must be at least 1 or null")
 
     def build(self, vision_width: int, llm_width: int) -> nn.Module:
         widths = [vision_width, *[self.hidden or llm_width] * (self.depth - 1), llm_width]

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from r2g.core.checks import Checks, at_least
 from r2g.core.slots import PROJECTORS
 from r2g.projectors.base import Projector
 
@@ -21,13 +22,12 @@ class QFormerLite(Projector):
     heads: int
     width: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("queries", "depth", "heads", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+    def checks(self) -> Checks:
+        check = (
+            super().checks().each(("queries", "depth", "heads", "width"), at_least(1), "must be at least 1")
+        )
+        words = "width {0} must be a multiple of heads {1}"
+        return check.joint(("width", "heads"), lambda width, heads: heads < 1 or width % heads == 0, words)
 
     def build(self, vision_width: int, llm_width: int) -> nn.Module:
         return _QFormer(self, vision_width, llm_width, self.tail(llm_width))
