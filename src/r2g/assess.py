@@ -31,6 +31,11 @@ class Evaluation:
     absent: dict[str, str]
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @property
+    def distinct(self) -> int:
+        """How many different texts were written: few of them, and the films hardly matter."""
+        return len({p.hypothesis for p in self.predictions})
+
 
 def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any]) -> Evaluation:
     """Run all metrics on all predictions: corpus scores are never averages over processes or batches."""

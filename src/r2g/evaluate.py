@@ -72,11 +72,16 @@ def _score(run: Path, config: RunConfig, split: str | None) -> Path:
     folder = run / "evaluations" / f"{split}-{record.run_id(to_tree(config))}-{print_[:8]}"
     if accelerator.is_main_process:
         session.write_evaluation(folder, outcome)
-        told = {"split": split, "fingerprint": print_, "scores": outcome.corpus, "controls": outcome.controls}
-        record.write_json(
-            folder / "evaluation.json", {**told, "absent": outcome.absent, "config": to_tree(config)}
-        )
-        session.say_scores(outcome.corpus, outcome.controls)
+        told: dict[str, Any] = {
+            "split": split,
+            "fingerprint": print_,
+            "scores": outcome.corpus,
+            "controls": outcome.controls,
+        }
+        told |= {"absent": outcome.absent, "distinct_reports": outcome.distinct}
+        told |= {"studies": len(outcome.predictions), "config": to_tree(config)}
+        record.write_json(folder / "evaluation.json", told)
+        session.say_scores(outcome)
         _print(f"evaluation: {folder}")
     accelerator.wait_for_everyone()
     return folder

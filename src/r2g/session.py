@@ -19,6 +19,7 @@ from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys
 from r2g.core.tables import table
+from r2g.core.types import Prediction
 from r2g.datasets._fingerprint import fingerprint
 from r2g.trackers.base import RunIdentity
 
@@ -51,25 +52,29 @@ def execute(config: RunConfig, choices: Mapping[str, str]) -> Path:
     identity = record.run_id(tree)
     folder = record.folder_of(config.paths.outputs, config.name, identity)
     accelerator = make_accelerator(config)
-    raw = _on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
-    print_ = fingerprint(raw, config.paths.cache)
+    frame = _frame(config, tree, choices, identity, accelerator)
+    started = time.time()
     done = folder.finished()
+    try:
+        raw = _on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
+        print_ = fingerprint(raw, config.paths.cache)
+        if done is None:
+            require_selectable(config, raw)
+    except (KeyboardInterrupt, Exception) as error:
+        raise _ended(folder, frame, error, started, accelerator) from error
     if done is not None:
         return _already(done, print_, folder, accelerator)
-    frame = _frame(config, tree, choices, identity, print_, accelerator)
-    started = time.time()
+    require_same_data(folder.partial, print_)
+    frame["data"]["fingerprint"] = print_
     try:
         setup = prepare(config, raw, print_, accelerator)
-        result = _train_and_score(config, setup, folder, frame)
+        result, outcome = _train_and_score(config, setup, folder, frame)
     except (KeyboardInterrupt, Exception) as error:
-        _failed(folder, frame, error, started, accelerator)
-        raise RunFailed(
-            f"{type(error).__name__}: {error}\nrecord: {folder.partial / 'record.json'}"
-        ) from error
+        raise _ended(folder, frame, error, started, accelerator) from error
     if accelerator.is_main_process:
         record.write_json(folder.partial / "record.json", result | {"wall_seconds": time.time() - started})
         folder.finish()
-        _say(result, folder.final)
+        _say(result, outcome, folder.final)
     accelerator.wait_for_everyone()
     return folder.final
 
@@ -90,6 +95,36 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             "CPU use torchrun --nproc_per_node N, since accelerate launch --cpu starts one"
         )
     return accelerator
+
+
+def require_selectable(config: RunConfig, raw: Any) -> None:
+    """Before anything is built: the scores of `train.select` can be had for this data, on this machine.
+
+    Raises ValueError with the reason: labels that nobody knows, a Java that isn't there.
+    """
+    wanted = assess.metrics_for([term.score for term in config.train.select], config.score.metrics)
+    rows = raw["val"][:]
+    columns = zip(rows["id"], rows["report"], rows["labels"], strict=True)
+    ideal = [
+        Prediction(i, text, text, None if labels is None else tuple(labels)) for i, text, labels in columns
+    ]
+    absent = assess.score(ideal, wanted).absent
+    if absent:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in absent.items())
+        raise ValueError(
+            f"train.select asks for what can't be had here ({reasons}); select by another score, such as "
+            "train.select=[{score: loss, weight: -1.0}] or [{score: bleu_4, weight: 1.0}]"
+        )
+
+
+def require_same_data(partial: Path, print_: str) -> None:
+    """At a resume: the data must be what the run began with. Raises RunFailed, and leaves the run as it is."""
+    began = record.read(partial)["data"].get("fingerprint") if (partial / "record.json").is_file() else None
+    if began not in (None, print_) and (partial / "checkpoints").is_dir():
+        raise RunFailed(
+            f"{partial} was begun on other data (fingerprint {began}, now {print_}); move it away or give the run "
+            "another name"
+        )
 
 
 def _on_main_first(accelerator: Accelerator, action: Any) -> Any:
@@ -148,7 +183,7 @@ def budget_of(whole: model.ReportGenerator) -> dict[str, Any]:
 
 def _train_and_score(
     config: RunConfig, setup: Setup, folder: record.RunFolder, frame: dict[str, Any]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], assess.Evaluation]:
     accelerator = setup.accelerator
     require_same_trainable(folder.partial, setup.budget)
     if accelerator.is_main_process:
@@ -172,7 +207,7 @@ def _train_and_score(
         tracker.finish(failed=True)
         raise
     tracker.finish()
-    return result
+    return result, outcome
 
 
 def require_same_trainable(folder: Path, budget: Mapping[str, Any]) -> None:
@@ -243,7 +278,6 @@ def _frame(
     tree: dict[str, Any],
     choices: Mapping[str, str],
     identity: str,
-    print_: str,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     return {
@@ -253,7 +287,7 @@ def _frame(
         "name": config.name,
         "choices": dict(choices),
         "config": tree,
-        "data": {"fingerprint": print_, "shareable": config.data.shareable},
+        "data": {"shareable": config.data.shareable},
         "device": {"type": accelerator.device.type, "processes": accelerator.num_processes},
         **record.environment(),
     }
@@ -262,7 +296,6 @@ def _frame(
 def _result(
     frame: Mapping[str, Any], setup: Setup, fitted: train.FitResult, outcome: assess.Evaluation
 ) -> dict[str, Any]:
-    texts = {p.hypothesis for p in outcome.predictions}
     splits = {s: len(getattr(setup.loaders, s)) for s in ("train", "val", "test")}
     return {
         **frame,
@@ -274,7 +307,7 @@ def _result(
         "scores": outcome.corpus,
         "absent": outcome.absent,
         "controls": outcome.controls,
-        "distinct_reports": len(texts),
+        "distinct_reports": outcome.distinct,
         "test_studies": len(outcome.predictions),
     }
 
@@ -297,21 +330,26 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _failed(
+def _ended(
     folder: record.RunFolder,
     frame: dict[str, Any],
     error: BaseException,
     started: float,
     accelerator: Accelerator,
-) -> None:
-    if not accelerator.is_main_process:
-        return
-    stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+) -> RunFailed:
+    """The record of a run that failed or was stopped, unless a finished one stands; gives what is to be raised."""
+    said = f"{type(error).__name__}: {error}"
+    if folder.finished() is not None:
+        return RunFailed(f"{said}\nthis config's finished record is in {folder.final}")
     path = folder.partial / "record.json"
-    before = record.read(folder.partial) if path.is_file() else {}
-    told = {"type": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
-    row = {**before, **frame, "status": "stopped" if stopped else "failed", "error": told}
-    record.write_json(path, row | {"wall_seconds": time.time() - started})
+    if accelerator.is_main_process:
+        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+        before = record.read(folder.partial) if path.is_file() else {}
+        told = {"type": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
+        row = {**before, **frame, "status": "stopped" if stopped else "failed", "error": told}
+        row["data"] = {**before.get("data", {}), **frame["data"]}  # without data, its fingerprint stays
+        record.write_json(path, row | {"wall_seconds": time.time() - started})
+    return RunFailed(f"{said}\nrecord: {path}")
 
 
 def _say_budget(budget: Mapping[str, Any]) -> None:
@@ -335,18 +373,18 @@ def _say_curve(fitted: train.FitResult) -> None:
             )
 
 
-def say_scores(corpus: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the corpus scores beside the controls; per-label values stay in the files."""
-    columns = {"score": corpus, **controls}
-    names = [n for n in corpus if "/" not in n]
+def say_scores(outcome: assess.Evaluation) -> None:
+    """Print the corpus scores beside the controls, and what is absent; per-label values stay in the files."""
+    columns = {"score": outcome.corpus, **outcome.controls}
+    names = [n for n in outcome.corpus if "/" not in n]
     _print("\n" + table(["", *columns], [[name, *[columns[c].get(name) for c in columns]] for name in names]))
-
-
-def _say(result: Mapping[str, Any], folder: Path) -> None:
-    say_scores(result["scores"], result["controls"])
-    _print(f"distinct reports: {result['distinct_reports']} of {result['test_studies']}")
-    for name, why in result["absent"].items():
+    _print(f"distinct reports: {outcome.distinct} of {len(outcome.predictions)}")
+    for name, why in outcome.absent.items():
         _print(f"absent: {name}: {why}")
+
+
+def _say(result: Mapping[str, Any], outcome: assess.Evaluation, folder: Path) -> None:
+    say_scores(outcome)
     shown = {k: v for k, v in result["convergence"].items() if v is not None}
     figures = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()]
     _print(f"convergence: {', '.join(figures)}")

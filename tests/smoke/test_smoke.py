@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 _RUN = [sys.executable, "-m", "r2g.run", "+experiment=smoke", "track=none"]
@@ -135,3 +136,66 @@ def test_a_failed_run_leaves_a_record_with_its_error(tmp_path: Path, cache: Path
     record = json.loads(_only(tmp_path / "o", "record.json").read_text())
     assert record["status"] == "failed"
     assert record["error"]["type"] == "FloatingPointError"
+
+
+def _folder(root: Path, word: str) -> list[str]:
+    """Films and an annotation file without labels, as overrides."""
+    root.mkdir(exist_ok=True)
+    content: dict[str, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
+    for i, split in enumerate(["train"] * 6 + ["val"] * 2 + ["test"] * 3):
+        Image.new("L", (32, 32), 20 * i).save(root / f"{i}.png")
+        report = f"the heart is {word} in case {i} ."
+        content[split].append({"id": f"s{i}", "report": report, "image_path": [f"{i}.png"]})
+    (root / "annotation.json").write_text(json.dumps(content))
+    return ["data=annotation", f"data.annotation={root}/annotation.json", f"data.images={root}"]
+
+
+# The smoke experiment sizes the phantoms; other data have no such settings.
+_OTHER_DATA = [
+    *(c for c in _RUN if "experiment" not in c),
+    *_SHORT,
+    "score=quick",
+    "name=smoke",
+    "train.evals=1",
+]
+_OTHER_DATA += ["train.batch_size=2", "train.micro_batch=2", "train.steps=4", "train.warmup_steps=1"]
+_OTHER_DATA += ["decode.max_tokens=4", "train.target_loss=null", "train.checkpoint_steps=1"]
+_BY_LOSS = "train.select=[{score: loss, weight: -1.0}]"
+
+
+def test_data_that_is_not_there_says_where_to_get_it_and_leaves_a_record(tmp_path: Path, cache: Path) -> None:
+    done = _go([*_OTHER_DATA, "data=iu_xray", f"data.root={tmp_path}/none"], cache, tmp_path / "out")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "https://openi.nlm.nih.gov" in done.stderr
+    assert "R2G_IU_XRAY" in done.stderr
+    record = json.loads(_only(tmp_path / "out", "record.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"]["type"] == "FileNotFoundError"
+
+
+def test_a_selection_by_what_the_data_can_not_give_is_refused_before_the_first_step(
+    tmp_path: Path, cache: Path
+) -> None:
+    call = [*_OTHER_DATA, *_folder(tmp_path / "films", "large")]
+    done = _go(call, cache, tmp_path / "out")
+    assert done.returncode == 1
+    assert "label_f1: 2 of 2 studies have no known labels" in done.stderr
+    assert "train.select=[{score: loss, weight: -1.0}]" in done.stderr
+    assert not list((tmp_path / "out").rglob("curve.jsonl"))
+    done = _go([*call, _BY_LOSS], cache, tmp_path / "out2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "absent: label_f1: 3 of 3 studies have no known labels" in done.stdout
+    assert "of 3" in next(line for line in done.stdout.splitlines() if line.startswith("distinct reports:"))
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, cache: Path) -> None:
+    call = [*_OTHER_DATA, *_folder(tmp_path / "films", "large"), _BY_LOSS, "train.learning_rate=1e30"]
+    assert _go([*call, "train.clip_norm=null", "train.steps=40"], cache, tmp_path / "out").returncode == 1
+    before = _only(tmp_path / "out", "record.json").read_text()
+    assert (_only(tmp_path / "out", "record.json").parent / "checkpoints").is_dir()
+    _folder(tmp_path / "films", "small")
+    done = _go([*call, "train.clip_norm=null", "train.steps=40"], cache, tmp_path / "out")
+    assert done.returncode == 1
+    assert "was begun on other data" in done.stderr
+    assert _only(tmp_path / "out", "record.json").read_text() == before

@@ -72,9 +72,12 @@ def test_absent_where_labels_are_unknown() -> None:
 
 
 @pytest.mark.usefixtures("_plain_reader")
-def test_unknown_labels_are_refused() -> None:
+def test_labels_of_another_vocabulary_are_absent_in_a_run_and_refused_by_the_module() -> None:
+    scores = LabelF1().score(predictions(("", ("goitre",)), ("", (A, "cyst"))))
+    assert scores.corpus == {}
+    assert scores.absent == "labels that its reader doesn't know: cyst, goitre"
     with pytest.raises(ValueError, match="unknown labels: goitre"):
-        LabelF1().score(predictions(("", ("goitre",))))
+        label_f1.LabelF1(keep_in_memory=True).compute(predictions=[""], references=[["goitre"]])
 
 
 def test_references_may_be_texts() -> None:

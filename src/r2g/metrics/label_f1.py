@@ -7,6 +7,7 @@ from r2g.core.slots import METRICS
 from r2g.core.types import Prediction, Scores
 from r2g.metrics._wrap import score
 from r2g.metrics.base import Metric
+from r2g.phantom.findings import LABELS
 from r2g.scores.label_f1 import label_f1
 
 
@@ -25,4 +26,7 @@ class LabelF1(Metric):
             return Scores(
                 absent=f"{len(predictions) - len(known)} of {len(predictions)} studies have no known labels"
             )
+        strange = sorted({name for labels in known for name in labels} - set(LABELS))
+        if strange:
+            return Scores(absent=f"labels that its reader doesn't know: {', '.join(strange)}")
         return score(label_f1.LabelF1, predictions, known)
