@@ -128,6 +128,14 @@ def test_patients_and_ids_in_two_splits_are_refused(tmp_path: Path) -> None:
     assert "P2" not in message
 
 
+def test_a_film_in_two_splits_is_refused(tmp_path: Path) -> None:
+    content = three(val=[entry("b", image_path=["b/0.png", "a/0.png"])])
+    content["train"] = [entry("a", image_path=["a/0.png"]), entry("d", image_path=["a/0.png"])]
+    message = problems(tmp_path, content)
+    assert "image files in more than one split: 1: " in message
+    assert "a/0.png' (train, val)" in message
+
+
 def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
     message = problems(tmp_path, three(train=[entry(f"n{i}", report="") for i in range(9)]))
     assert "entries without report: 9: train[0] 'n0'" in message

@@ -202,14 +202,15 @@ def _texts(value: Any) -> bool:
 
 
 def _check_overlap(rows: dict[str, list[Row]], problems: dict[str, list[str]]) -> None:
-    for column in ("id", "patient"):
+    for what, column in (("ids", "id"), ("patients", "patient"), ("image files", "image_path")):
         where: dict[str, set[str]] = defaultdict(set)
         for split in SPLITS:
             for row in rows[split]:
-                where[row[column]].add(split)
+                for value in row[column] if isinstance(row[column], list) else [row[column]]:
+                    where[value].add(split)
         shared = [f"'{v}' ({', '.join(sorted(w))})" for v, w in where.items() if v is not None and len(w) > 1]
         if shared:
-            problems[f"{column}s in more than one split"] = shared
+            problems[f"{what} in more than one split"] = shared
     for split in SPLITS:
         counts = Counter(row["id"] for row in rows[split])
         problems["ids that occur twice"] += [f"'{v}' ({split})" for v, count in counts.items() if count > 1]
