@@ -175,6 +175,20 @@ def test_all_views_put_the_frontal_first(mimic: Mimic) -> None:
     assert [entry["id"] for entry in entries["test"]] == ["s504", "s506"]
 
 
+@pytest.mark.parametrize(
+    ("views", "train", "test"),
+    [("frontal", ["pa", "ap"], ["f504"]), ("pa", ["pa"], ["f516"]), ("ap", ["ap"], ["f504"])]
+    + [("lateral", ["lat"], ["f506"])],
+)
+def test_views_can_be_chosen(mimic: Mimic, views: str, train: list[str], test: list[str]) -> None:
+    mimic.study("11000001", "513", "validate", "FINDINGS: V.", {"f513": "PA", "g513": "LL"})
+    if views == "pa":
+        mimic.study("19000009", "516", "test", "FINDINGS: P.", {"f516": "PA"})
+    entries = mimic.run(f"--views={views}")
+    assert [Path(path).stem for path in entries["train"][0]["image_path"]] == train
+    assert [Path(path).stem for path in entries["test"][0]["image_path"]] == test
+
+
 def test_sections_can_be_chosen(mimic: Mimic, capsys: pytest.CaptureFixture[str]) -> None:
     mimic.study("11000001", "513", "validate", "IMPRESSION: V.", {"f513": "AP"})
     mimic.study("19000001", "514", "test", "FINDINGS: F.\nIMPRESSION: T.", {"f514": "AP"})

@@ -55,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=Path, required=True, help="folder of files/p10/p10000032/s50414267/*.jpg"
     )
     views = [view.value for view in mimic_cxr.Views]
-    mimic.add_argument(
-        "--views", choices=views, default="frontal", help="PA and AP, or all (default: frontal)"
-    )
+    mimic.add_argument("--views", choices=views, default="frontal", help="default: frontal (PA and AP)")
     iu = sources.add_parser("openi", help="OpenI: one entry a report, 70/10/20 %% by a hash of the uid")
     iu.add_argument(
         "--reports", type=Path, required=True, help="folder or archive (NLMCXR_reports.tgz) of XML files"

@@ -15,14 +15,22 @@ from r2g.prepare.tally import PrepareError, Tally
 
 
 class Views(Enum):
-    """Which films of a study are taken: PA and AP, or all, frontal ones first."""
+    """Which films of a study are taken: PA and AP, one of these, lateral ones, or all; PA before AP, then lateral."""
 
     frontal = "frontal"
+    pa = "pa"
+    ap = "ap"
+    lateral = "lateral"
     all = "all"
 
 
-_FRONTAL = ("PA", "AP")
-_ORDER = (*_FRONTAL, "LATERAL", "LL")
+_ORDER = ("PA", "AP", "LATERAL", "LL")
+_POSITIONS = {  # as ViewPosition has them; LL is a lateral film too
+    Views.frontal: ("PA", "AP"),
+    Views.pa: ("PA",),
+    Views.ap: ("AP",),
+    Views.lateral: ("LATERAL", "LL"),
+}
 _SPLITS = {"train": "train", "validate": "val", "test": "test"}
 
 
@@ -83,12 +91,12 @@ def _read_splits(file: Path) -> dict[str, str]:
 
 
 def _read_films(file: Path, views: Views, tally: Tally) -> dict[_Study, list[_Film]]:
-    """The films that are wanted, by study in the file's order, frontal ones first."""
+    """The films that are wanted, by study in the order of views, then of the file."""
     films: dict[_Study, list[_Film]] = defaultdict(list)
     for row in _rows(file, ("dicom_id", "subject_id", "study_id", "ViewPosition")):
         taken = films[_Study(row["subject_id"], row["study_id"])]
         film = _Film(row["dicom_id"], row["ViewPosition"].strip().upper())
-        if views is Views.all or film.view in _FRONTAL:
+        if views is Views.all or film.view in _POSITIONS[views]:
             taken.append(film)
         else:
             tally.drop("films of other views" if film.view else "films without a view position")
