@@ -2,12 +2,15 @@
 
 The published way is written plainly here: every report padded to the maximum, logits at every position, frozen weights
 held in another dtype under autocast, views encoded one after the other, the prompt computed once per beam.
-Sizes: Swin-T at 224 px, two views, a Llama of 58 M, reports cut at 60 tokens, batch 8, bf16.
+Sizes: Swin-T at 224 px, two views, a Llama of 58 M, reports cut at 60 tokens, batch 8.
+Precision: bf16 under autocast where this CPU multiplies faster in it than in fp32. Where it doesn't, both ways compute
+in fp32, and the published way has no weights to cast: its handicap is smaller there.
 
-python benchmarks/published.py [--rounds 5] [--json FILE]
+python benchmarks/published.py [--rounds 5] [--precision bf16 | fp32] [--json FILE]
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, SwinConfig, SwinModel
 
 from r2g.config.schema import DecodeSettings, FrozenMode
+from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.encoders.base import Preprocess, Views
 from r2g.llms.base import LanguageModel, PromptIds
@@ -31,6 +35,15 @@ from r2g.tuning import cast_frozen, set_modes
 MODES = ("shallow", "delta", "deep")
 LONGEST, BATCH, VOCAB = 60, 8, 32_000
 DECODE_BATCH = 12
+
+
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+DTYPE = torch.float32  # set by main, from --precision
+
+
+def computing() -> contextlib.AbstractContextManager[Any]:
+    """Autocast to bf16, or nothing in fp32."""
+    return contextlib.nullcontext() if DTYPE is torch.float32 else torch.autocast("cpu", DTYPE)
 
 
 class Words:
@@ -97,7 +110,8 @@ class Published(nn.Module):
         super().__init__()
         self.encoder, self.projector, self.llm = ours.encoder, ours.projector, ours.llm.network
         self.prompt: Any = ours.llm.prompt
-        self.llm.to(torch.float16)
+        if torch.bfloat16 is DTYPE:
+            self.llm.to(torch.float16)
         self.train()
         self.register_buffer("mean", ours.mean)
         self.register_buffer("std", ours.std)
@@ -151,7 +165,7 @@ def _batch(lengths: list[int], generator: torch.Generator) -> Batch:
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
-    with torch.autocast("cpu", torch.bfloat16):
+    with computing():
         loss = model(batch)
     (loss / len(batch.targets) if isinstance(model, ReportGenerator) else loss).backward()
     optimizer.step()
@@ -163,8 +177,8 @@ def trainer(way: str, mode: str) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = build()
     apply(model, mode)
     if way == "ours":
-        cast_frozen(model, torch.bfloat16)
-        model.llm.network.to(torch.bfloat16)
+        cast_frozen(model, DTYPE)
+        model.llm.network.to(DTYPE)
         set_modes(model, FrozenMode.eval)
     built = model if way == "ours" else Published(model)
     return built, torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-4)
@@ -207,7 +221,7 @@ def decode_pair(rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for way, model in models.items():
             started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16):
+            with computing():
                 model.generate(data, settings) if way == "ours" else model.generate(data)
             rates[way].append(DECODE_BATCH / (time.perf_counter() - started))
     return _ratio(rates)
@@ -231,17 +245,17 @@ def peaks(mode: str) -> dict[str, float]:
     """Peak memory of both ways, each in a process of its own, as shares of a process that only imports."""
     result = {}
     for way in ("published", "ours"):
-        call = [sys.executable, __file__, "--peak", way, mode]
+        call = [sys.executable, __file__, "--peak", way, mode, "--precision", NAMES[DTYPE]]
         result[way] = float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
     return result | {"ratio": result["ours"] / result["published"]}
 
 
 def matmul_share(mode: str) -> dict[str, Any]:
-    """What part of a measured bf16 matrix product's speed a step of ours reaches, and where its time goes."""
+    """What part of a measured matrix product's speed a step of ours reaches, and where its time goes."""
     from torch.profiler import profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    a = torch.randn(2048, 2048, dtype=torch.bfloat16)
+    a = torch.randn(2048, 2048, dtype=DTYPE)
     best = 0.0
     for _ in range(5):
         started = time.perf_counter()
@@ -272,16 +286,27 @@ def main() -> None:
     parser.add_argument(
         "--peak", nargs=2, default=None, metavar=("WAY", "MODE"), help="used by the benchmark itself"
     )
+    parser.add_argument("--precision", choices=NAMES.values(), default=None)
     chosen = parser.parse_args()
+    times = slowdown(torch.bfloat16, torch.device("cpu"))
+    global DTYPE
+    DTYPE = next((d for d, n in NAMES.items() if n == chosen.precision), None) or (
+        torch.bfloat16 if times < 1 else torch.float32
+    )
     if chosen.peak:
         peak(*chosen.peak)
         return
-    found: dict[str, Any] = {}
+    print(f"{NAMES[DTYPE]}; a matrix product in bf16 takes {times:.2g} times as long as in fp32 here")
+    found: dict[str, Any] = {"precision": NAMES[DTYPE], "bf16_slowdown": times}
     for mode in MODES:
         found[f"{mode}: studies/s"] = train_pair(mode, chosen.rounds)
         found[f"{mode}: peak MB"] = peaks(mode)
     found["beam 3: reports/s"] = decode_pair(max(2, chosen.rounds // 2))
-    rows = [[name, row["published"], row["ours"], row["ratio"]] for name, row in found.items()]
+    rows = [
+        [name, row["published"], row["ours"], row["ratio"]]
+        for name, row in found.items()
+        if isinstance(row, dict)
+    ]
     print(table(["", "published", "ours", "ratio"], rows))
     found["matmul"] = matmul_share("shallow")
     print(json.dumps(found["matmul"], indent=1))

@@ -2,22 +2,25 @@
 
 import argparse
 import json
+import math
 import multiprocessing
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from r2g.encoders.tiny import TinyEncoder
+from r2g.encoders.tiny import Conv, TinyEncoder
 from r2g.phantom.dataset import study_rng
 from r2g.phantom.draw import draw
-from r2g.phantom.findings import CODES, Case, codes, draw_case
+from r2g.phantom.findings import CODES, LABELS, Case, codes, draw_case
 from r2g.phantom.words import keywords, report
 
 _SEED = 20_231  # a namespace of its own: data=phantom never draws from the split named here
@@ -25,6 +28,8 @@ _SPLIT = "pretrain"
 _HELD = 2_000  # films kept for the figures of the card
 _SLOTS = (8, 40)  # how many soft positions a text may have in place of key words
 _BATCH = 32
+_RATE = 2e-3
+_LABELS = [CODES.index(label) for label in LABELS]
 
 
 def main() -> None:
@@ -32,22 +37,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m r2g.pretrain", description=__doc__)
     parser.add_argument("what", choices=("encoder", "llm", "all"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
-    parser.add_argument("--films", type=int, default=24_000, help="films drawn for the encoder")
+    parser.add_argument("--films", type=int, default=40_000, help="films drawn for the encoder")
     parser.add_argument("--texts", type=int, default=60_000, help="reports written for the llm")
-    parser.add_argument("--encoder-steps", type=int, default=4_000)
-    parser.add_argument("--llm-steps", type=int, default=5_000)
+    parser.add_argument("--encoder-minutes", type=float, default=20)
+    parser.add_argument("--llm-minutes", type=float, default=15)
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     if chosen.what in ("encoder", "all"):
         figures = train_encoder(
-            chosen.out / "tiny_encoder", chosen.films, chosen.encoder_steps, chosen.processes
+            chosen.out / "tiny_encoder", chosen.films, chosen.encoder_minutes, chosen.processes
         )
         _note(chosen.out / "tiny_encoder", figures)
     if chosen.what in ("llm", "all"):
-        _note(
-            chosen.out / "tiny_llm",
-            train_llm(chosen.out / "tiny_llm", chosen.texts, chosen.llm_steps, chosen.processes),
-        )
+        place, minutes = chosen.out / "tiny_llm", chosen.llm_minutes
+        _note(place, train_llm(place, chosen.texts, minutes, chosen.processes))
 
 
 def _note(folder: Path, figures: dict[str, Any]) -> None:
@@ -83,43 +86,136 @@ def _shifted(films: Tensor, generator: torch.Generator) -> Tensor:
     return moved * gain + shift
 
 
-def train_encoder(folder: Path, count: int, steps: int, processes: int) -> dict[str, Any]:
+class _Reader(nn.Module):
+    """The encoder with a linear reading of all codes off its patches, and off both maps before them.
+
+    A map is read place by place and pooled by log-sum-exp: what shows in one place only is learnt from the maps, and
+    attention then tells it to all patches.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = TinyEncoder()
+        for module in self.encoder.modules():
+            if isinstance(module, Conv):
+                module.normalize()
+        self.maps = nn.ModuleList(nn.Conv2d(width, len(CODES), 1) for width in self.encoder.map_widths)
+        self.patches = nn.Linear(self.encoder.width, len(CODES))
+
+    def forward(self, films: Tensor) -> tuple[Tensor, ...]:
+        """Logits [film, code]: off the patches, then off the maps."""
+        *maps, patches = self.encoder.stages(films)
+        places = [head(m).flatten(2) for head, m in zip(self.maps, maps, strict=True)]
+        pooled = [p.logsumexp(-1) - math.log(p.shape[-1]) for p in places]
+        return self.patches(patches).mean(1), *pooled
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What one process of the encoder's training needs; all work on the same films, each on other rows."""
+
+    films: Tensor
+    present: Tensor
+    seconds: float
+    processes: int
+    file: str
+
+
+def _teach(rank: int, lesson: _Lesson) -> None:
+    """Train for so many seconds, gradients averaged over the processes; the first one saves the result."""
+    _meet(rank, lesson.processes, lesson.file)
+    generator = torch.Generator().manual_seed(1 + rank)
+    model = _Reader().to(memory_format=torch.channels_last)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=0.05)
+    clock = _Clock(lesson.seconds)
+    while clock.part < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = clock.rate()
+        rows = torch.randint(len(lesson.films), (_BATCH // lesson.processes,), generator=generator)
+        losses = [
+            F.binary_cross_entropy_with_logits(logits, lesson.present[rows]) * len(CODES)
+            for logits in model(_shifted(lesson.films[rows], generator))
+        ]
+        optimizer.zero_grad()
+        (losses[0] + 0.5 * losses[1] + 0.5 * losses[2]).backward()
+        _share(parameters, lesson.processes)
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        clock.tick()
+        if rank == 0 and clock.step % 100 == 0:
+            told = ", ".join(f"{loss.item():.2f}" for loss in losses)
+            print(f"step {clock.step}, {clock.part:.0%} of the time, losses {told}", flush=True)  # noqa: T201
+    if rank == 0:
+        torch.save({"model": model.state_dict(), "steps": clock.step}, lesson.file)
+    distributed.destroy_process_group()
+
+
+def _meet(rank: int, processes: int, file: str) -> None:
+    """Join the other processes; each computes with one thread, and all begin with the same weights."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{file}.meet", rank=rank, world_size=processes)
+    torch.manual_seed(0)
+
+
+class _Clock:
+    """Steps and the part of the time that is gone, the same on all processes; the rate is a cosine over that."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.started = seconds, time.time()
+        self.step, self.part = 0, 0.0
+
+    def rate(self) -> float:
+        return _RATE * min(1, (self.step + 1) / 100) * (1 + math.cos(math.pi * self.part)) / 2
+
+    def tick(self) -> None:
+        part = torch.tensor([min(1.0, (time.time() - self.started) / self.seconds)])
+        distributed.all_reduce(part, distributed.ReduceOp.MAX)
+        self.step, self.part = self.step + 1, part.item()
+
+
+def _share(parameters: list[nn.Parameter], processes: int) -> None:
+    """Gradients become their mean over the processes, in one message; every parameter has one."""
+    flat = torch.cat([cast(Tensor, p.grad).flatten() for p in parameters]) / processes
+    distributed.all_reduce(flat)
+    for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = g.view_as(p)
+
+
+def train_encoder(folder: Path, count: int, minutes: float, processes: int) -> dict[str, Any]:
     """Multi-label training on all codes (labels with size, zone, side), read linearly off the mean patch."""
     started = time.time()
     films, present = _films(count, processes)
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(1)
-    model = TinyEncoder().to(memory_format=torch.channels_last)
-    head = nn.Linear(model.width, len(CODES))
-    parameters = [*model.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.08)
     learn = count - _HELD
-    for _ in tqdm(range(steps), "encoder", disable=None):
-        rows = torch.randint(learn, (_BATCH,), generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = head(model(_shifted(films[rows], generator))).float().mean(1)
-        loss = F.binary_cross_entropy_with_logits(logits, present[rows]) * len(CODES)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+    with tempfile.TemporaryDirectory() as place:
+        file = str(Path(place) / "reader.pt")
+        lesson = _Lesson(films[:learn], present[:learn], minutes * 60, processes, file)
+        torch.multiprocessing.spawn(_teach, (lesson,), nprocs=processes)
+        saved = torch.load(file, weights_only=True)
+    model = _Reader()
+    model.load_state_dict(saved["model"])
+    for module in model.modules():
+        if isinstance(module, Conv):
+            module.fold()
+    held = _read_off(model, films[learn:])
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
-    held = _read_off(model, head, films[learn:])
+    state = {k: v.half().contiguous() for k, v in model.encoder.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
     return {
         "films": learn,
-        "steps": steps,
+        "steps": saved["steps"],
         "seconds": round(time.time() - started),
+        "mean_auc_labels": round(
+            sum(_auc(held[:, i], present[learn:, i]) for i in _LABELS) / len(_LABELS), 4
+        ),
         "auc": {c: round(_auc(held[:, i], present[learn:, i]), 4) for i, c in enumerate(CODES)},
     }
 
 
 @torch.no_grad()
-def _read_off(model: nn.Module, head: nn.Module, films: Tensor) -> Tensor:
+def _read_off(model: nn.Module, films: Tensor) -> Tensor:
     model.eval()
-    parts = [head(model(part.float().div(255).sub(0.5).div(0.25))).mean(1) for part in films.split(250)]
+    parts = [model(part.float().div(255).sub(0.5).div(0.25))[0] for part in films.split(250)]
     return torch.cat(parts)
 
 
@@ -184,11 +280,11 @@ class _Maker:
         self.words = tokenizer([" " + w for _, w, _ in rows], add_special_tokens=False)["input_ids"]
         self.reports = tokenizer([r for _, _, r in rows], add_special_tokens=False)["input_ids"]
 
-    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Embeddings [batch, text, llm] and targets [batch, text] (-100 where nothing is to be learnt)."""
-        rows = torch.randint(len(self.reports), (_BATCH,), generator=generator).tolist()
+        rows = torch.randint(len(self.reports), (size,), generator=generator).tolist()
         slots = int(torch.randint(*_SLOTS, (1,), generator=generator))
-        kinds = torch.rand(_BATCH, generator=generator).tolist()
+        kinds = torch.rand(size, generator=generator).tolist()
         pieces, targets = [], []
         for row, kind in zip(rows, kinds, strict=True):
             text = [*self.reports[row], self.eos]
@@ -227,15 +323,21 @@ class _Maker:
         return F.normalize(mixed, dim=-1) * mixed.shape[-1] ** 0.5
 
 
-def train_llm(folder: Path, count: int, steps: int, processes: int) -> dict[str, Any]:
-    """A Llama of 2 M parameters on report text: most of it after key words, many of those blurred."""
+@dataclass(frozen=True)
+class _Reading:
+    """What one process of the llm's training needs."""
+
+    folder: Path
+    rows: list[tuple[Case, str, str]]
+    seconds: float
+    processes: int
+    file: str
+
+
+def _new_llm(tokenizer: Any) -> Any:
+    """A Llama of 2 M parameters, at random."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    started = time.time()
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = _texts(count, processes)
-    tokenizer = make_tokenizer(folder, [text for _, _, text in rows[:20_000]])
-    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=192,
@@ -250,33 +352,64 @@ def train_llm(folder: Path, count: int, steps: int, processes: int) -> dict[str,
         tie_word_embeddings=False,
     )
     model: Any = LlamaForCausalLM(config)
-    words: Any = model.get_input_embeddings()
-    nn.init.normal_(words.weight, std=0.7)
-    maker = _Maker(tokenizer, words, rows)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.05)
-    generator = torch.Generator().manual_seed(2)
-    bar = tqdm(range(steps), "llm", disable=None)
-    for _ in bar:
-        loss = _text_loss(model, *maker.batch(generator))
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.7)
+    return model
+
+
+def _read(rank: int, lesson: _Reading) -> None:
+    """Train for so many seconds, gradients averaged over the processes; the first one saves the result."""
+    from transformers import PreTrainedTokenizerFast
+
+    _meet(rank, lesson.processes, lesson.file)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(lesson.folder)
+    model = _new_llm(tokenizer)
+    maker = _Maker(tokenizer, model.get_input_embeddings(), lesson.rows)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=0.05, betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(2 + rank)
+    clock, losses = _Clock(lesson.seconds), []
+    while clock.part < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = clock.rate()
+        loss = _text_loss(model, *maker.batch(generator, _BATCH // lesson.processes))
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        _share(parameters, lesson.processes)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    model.to(dtype=torch.float16).save_pretrained(folder)
-    total = sum(p.numel() for p in model.parameters())
-    return {"parameters": total, "steps": steps, "seconds": round(time.time() - started), "loss": loss.item()}
+        losses.append(loss.item())
+        clock.tick()
+        if rank == 0 and clock.step % 100 == 0:
+            told = f"{sum(losses[-100:]) / 100:.3f}"
+            print(f"step {clock.step}, {clock.part:.0%} of the time, loss {told}", flush=True)  # noqa: T201
+    if rank == 0:
+        model.to(dtype=torch.float16).save_pretrained(lesson.folder)
+        last = losses[-100:]
+        Path(lesson.file).write_text(
+            json.dumps({"steps": clock.step, "loss": round(sum(last) / len(last), 4)})
+        )
+    distributed.destroy_process_group()
+
+
+def train_llm(folder: Path, count: int, minutes: float, processes: int) -> dict[str, Any]:
+    """A Llama of 2 M parameters on report text: most of it after key words, many of those blurred."""
+    started = time.time()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = _texts(count, processes)
+    make_tokenizer(folder, [text for _, _, text in rows[:20_000]])
+    with tempfile.TemporaryDirectory() as place:
+        file = str(Path(place) / "figures.json")
+        lesson = _Reading(folder, rows, minutes * 60, processes, file)
+        torch.multiprocessing.spawn(_read, (lesson,), nprocs=processes)
+        found = json.loads(Path(file).read_text())
+    return {**found, "seconds": round(time.time() - started)}
 
 
 def _text_loss(model: Any, embeddings: Tensor, targets: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, :-1]
-        wanted = targets[:, 1:]
-        rows = (wanted != -100).flatten().nonzero().squeeze(1)
-        logits = model.lm_head(hidden.flatten(0, 1)[rows]).float()
-    return F.cross_entropy(logits, wanted.flatten()[rows])
+    hidden = model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, :-1]
+    wanted = targets[:, 1:]
+    rows = (wanted != -100).flatten().nonzero().squeeze(1)
+    return F.cross_entropy(model.lm_head(hidden.flatten(0, 1)[rows]), wanted.flatten()[rows])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from r2g import assess, data, model, record, train, tuning
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys
+from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.core.types import Prediction
 from r2g.datasets._fingerprint import fingerprint
@@ -25,6 +26,7 @@ from r2g.trackers.base import RunIdentity
 
 _LOG = logging.getLogger(__name__)
 DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
+_EMULATED = 3.0  # a native bf16 product is never that much slower than fp32
 _MIXED = {Precision.fp32: "no", Precision.bf16: "bf16", Precision.fp16: "fp16"}
 
 
@@ -148,11 +150,26 @@ def prepare(config: RunConfig, raw: Any, print_: str, accelerator: Accelerator) 
     if not sys.stderr.isatty():
         disable_progress_bar()  # transformers draws its bars into log files too
     set_seed(config.seed)
+    warn_of_emulation(config, accelerator.device)
     whole = model.assemble(config, accelerator.device, DTYPES[config.train.precision])
     groups = tune(whole, config)
     views = config.data.views
     loaders = data.load(raw, whole.encoder.preprocess, views, whole.llm, config.train, print_)  # type: ignore[arg-type]
     return Setup(accelerator, whole, groups, loaders, budget_of(whole))
+
+
+def warn_of_emulation(config: RunConfig, device: torch.device) -> None:
+    """Say so when this CPU only emulates the run's precision."""
+    dtype = DTYPES[config.train.precision]
+    if device.type != "cpu" or dtype is torch.float32:
+        return
+    times = slowdown(dtype, device)
+    if times > _EMULATED:
+        _LOG.warning(
+            "this CPU emulates %s: a matrix product takes %.0f times as long as in fp32; use train.precision=fp32",
+            config.train.precision.value,
+            times,
+        )
 
 
 def tune(whole: model.ReportGenerator, config: RunConfig) -> tuple[tuning.ParamGroup, ...]:

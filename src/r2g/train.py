@@ -200,12 +200,12 @@ def update(
     summed = torch.zeros((), device=accelerator.device)
     for i, micro in enumerate(micros):
         last = i == len(micros) - 1
-        with nullcontext() if last else accelerator.no_sync(arm.wrapped), accelerator.autocast():
-            loss = arm.wrapped(micro.to(accelerator.device))
+        weight = _weight(settings, micro, len(micros), tokens, accelerator.num_processes)
+        with nullcontext() if last else accelerator.no_sync(arm.wrapped):
+            with accelerator.autocast():
+                loss = arm.wrapped(micro.to(accelerator.device))
             summed += loss.detach()
-            accelerator.backward(
-                loss * _weight(settings, micro, len(micros), tokens, accelerator.num_processes)
-            )
+            accelerator.backward(loss * weight)
     norm = accelerator.clip_grad_norm_(list(trainable(arm.model).values()), settings.clip_norm or math.inf)
     arm.optimizer.step()
     arm.optimizer.zero_grad(set_to_none=True)

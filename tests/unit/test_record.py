@@ -32,7 +32,7 @@ def test_ids_are_short_and_repeat(tree: dict[str, Any]) -> None:
         ("seed", 7),
         ("train.learning_rate", 0.5),
         ("train.micro_batch", 2),
-        ("train.precision", "fp32"),
+        ("train.precision", "bf16"),
         ("decode.beams", 4),
         ("score.controls", False),
         ("tuning.frozen_mode", "train"),

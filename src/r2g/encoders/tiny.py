@@ -15,6 +15,7 @@ from r2g.encoders.base import Encoder, Preprocess, VisionModel, Weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "tiny_encoder" / "model.safetensors"
 _WIDTH, _HEADS, _BLOCKS, _SIDE = 192, 4, 2, 8
+_CHANNELS = (32, 64)  # of the maps before attention
 
 
 @ENCODERS.register("tiny")
@@ -42,19 +43,32 @@ class Tiny(Encoder):
         return model.to(device)
 
 
-class _Stage(nn.Module):
-    """Halve the film, then perhaps look around with a residual 3 x 3 convolution."""
+class Conv(nn.Module):
+    """A convolution with ReLU. `norm` is a BatchNorm while the encoder is pretrained, and folded away after that.
 
-    def __init__(self, inputs: int, outputs: int, look: bool) -> None:
+    So a film's patches never depend on the films beside it, whatever is tuned later.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, residual: bool = False) -> None:
         super().__init__()
-        self.shrink = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-        self.norm_shrink = nn.GroupNorm(8, outputs)
-        self.look = nn.Conv2d(outputs, outputs, 3, padding=1) if look else None
-        self.norm_look = nn.GroupNorm(8, outputs) if look else None
+        self.conv = nn.Conv2d(inputs, outputs, size, stride, size // 2)
+        self.norm: nn.Module = nn.Identity()
+        self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.norm_shrink(self.shrink(x)))
-        return x if self.look is None or self.norm_look is None else x + F.gelu(self.norm_look(self.look(x)))
+        y = F.relu(self.norm(self.conv(x)))
+        return x + y if self.residual else y
+
+    def normalize(self) -> None:
+        """Put a BatchNorm behind the convolution."""
+        self.norm = nn.BatchNorm2d(self.conv.out_channels)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Make the convolution give what it gave with its BatchNorm in eval mode, and drop that."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
 
 
 class _Block(nn.Module):
@@ -82,8 +96,15 @@ class TinyEncoder(VisionModel):
         super().__init__()
         self.width, self.patches = _WIDTH, (_SIDE // 2) ** 2
         self.preprocess = Preprocess(size=128, mean=(0.5,), std=(0.25,))
-        stages = ((1, 24, False), (24, 48, True), (48, 96, True), (96, _WIDTH, False))
-        self.stages = nn.Sequential(*[_Stage(*stage) for stage in stages])
+        narrow, middle = _CHANNELS
+        self.map_widths = (middle, _WIDTH)
+        self.fine = nn.Sequential(
+            Conv(1, narrow, 7, 4),
+            Conv(narrow, narrow, 3, 1, residual=True),
+            Conv(narrow, middle, 3, 2),
+            Conv(middle, middle, 3, 1, residual=True),
+        )
+        self.coarse = Conv(middle, _WIDTH, 3, 2)
         self.position = nn.Parameter(torch.zeros(_SIDE * _SIDE, _WIDTH))
         self.blocks = nn.ModuleList(_Block() for _ in range(_BLOCKS))
         self.merge = nn.Linear(4 * _WIDTH, _WIDTH)
@@ -94,9 +115,18 @@ class TinyEncoder(VisionModel):
     ) -> Float[Tensor, "batch patch vision"]:
         if images.shape[-2:] != (128, 128):
             raise ValueError(f"encoder tiny reads films of 128 x 128 px, got {tuple(images.shape[-2:])}")
-        x = self.stages(images.mean(1, keepdim=True).contiguous(memory_format=torch.channels_last))
-        x = x.flatten(2).mT + self.position
+        return self.stages(images)[-1]
+
+    def stages(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> tuple[
+        Float[Tensor, "batch c16 16 16"], Float[Tensor, "batch c8 8 8"], Float[Tensor, "batch patch vision"]
+    ]:
+        """The two maps of convolutions and the patches; pretraining reads the findings off all three."""
+        fine = self.fine(images.mean(1, keepdim=True).contiguous(memory_format=torch.channels_last))
+        coarse = self.coarse(fine)
+        x = coarse.flatten(2).mT + self.position
         for block in self.blocks:
             x = block(x)
         x = x.unflatten(1, (_SIDE // 2, 2, _SIDE // 2, 2)).permute(0, 1, 3, 2, 4, 5)
-        return self.norm_out(self.merge(x.flatten(3).flatten(1, 2)))
+        return fine, coarse, self.norm_out(self.merge(x.flatten(3).flatten(1, 2)))
