@@ -1,8 +1,9 @@
 """Studies to batches: which study comes when, and how it becomes tensors."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,10 @@ def share_of(batch: Sequence[int], share: Share, micro: int) -> list[MicroBatch]
 
 
 class Studies(Dataset):
-    """One split: films decoded when asked for, reports tokenized once."""
+    """One split: films decoded when asked for, reports tokenized once.
+
+    With `kept`, a film's patches come from there, by path, and the encoder has nothing left to do.
+    """
 
     def __init__(
         self, split: Any, preprocess: Preprocess, views: int, tokens: list[list[int]] | None
@@ -81,6 +85,10 @@ class Studies(Dataset):
         self.preprocess = preprocess
         self.views = views
         self.tokens = tokens
+        self.decode: Callable[[str], torch.Tensor] = partial(
+            decoded, size=preprocess.size, channels=preprocess.channels
+        )
+        self.kept: Callable[[str], torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,12 +99,16 @@ class Studies(Dataset):
         return [len(t) for t in self.tokens or []]
 
     def films(self, index: int) -> list[torch.Tensor]:
-        """The study's views as bytes [channel, height, width]."""
-        size, channels = self.preprocess.size, self.preprocess.channels
-        return [torch.tensor(load_image(p, size, channels)) for p in self.paths[index][: self.views]]
+        """The study's views as bytes [channel, height, width], or as patches [patch, vision] where they are kept."""
+        return [(self.kept or self.decode)(p) for p in self.paths[index][: self.views]]
 
     def __getitem__(self, micro: MicroBatch) -> tuple[MicroBatch, list[list[torch.Tensor]]]:
         return micro, [self.films(i) for i in micro.indices]
+
+
+def decoded(path: str, size: int, channels: int) -> torch.Tensor:
+    """One film's bytes [channel, height, width]."""
+    return torch.tensor(load_image(path, size, channels))
 
 
 def tokenize(split: Any, llm: LanguageModel, settings: TrainSettings) -> list[list[int]]:
@@ -123,7 +135,7 @@ class Collate:
     def __call__(self, items: list[tuple[MicroBatch, list[list[torch.Tensor]]]]) -> Batch:
         micro, films = items[0]
         most = max(len(f) for f in films)
-        images = torch.zeros(len(films), most, *films[0][0].shape, dtype=torch.uint8)
+        images = torch.zeros(len(films), most, *films[0][0].shape, dtype=films[0][0].dtype)
         mask = torch.zeros(len(films), most, dtype=torch.bool)
         for row, views in enumerate(films):
             images[row, : len(views)] = torch.stack(views)
@@ -224,4 +236,6 @@ def first(studies: Studies, count: int | None) -> Studies:
     }
     part = {k: v[:count] for k, v in keep.items()}
     tokens = None if studies.tokens is None else studies.tokens[:count]
-    return Studies(part, studies.preprocess, studies.views, tokens)
+    some = Studies(part, studies.preprocess, studies.views, tokens)
+    some.decode, some.kept = studies.decode, studies.kept
+    return some

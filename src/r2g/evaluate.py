@@ -65,7 +65,7 @@ def _score(run: Path, config: RunConfig, split: str | None) -> Path:
     accelerator = session.make_accelerator(config)
     raw = config.data.load(config.paths.cache, config.seed)
     print_ = session.fingerprint(raw, config.paths.cache)
-    setup = session.prepare(config, raw, print_, accelerator)
+    setup = session.prepare(config, raw, print_, accelerator, (split,))
     checkpoint.load_trained(setup.model, run / checkpoint.TRAINED)
     setup.model.eval()
     outcome = session.examine(config, setup, split)

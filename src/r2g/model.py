@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from r2g.config.schema import DecodeSettings, RunConfig
@@ -18,7 +18,8 @@ from r2g.projectors.base import Pooled
 class Batch:
     """Studies as tensors; made on the CPU by `r2g.data.collate`.
 
-    `images` are bytes [batch, view, channel, height, width]; `view_mask` says which views exist and `films` are the
+    `images` are bytes [batch, view, channel, height, width], or a frozen encoder's patches, computed before:
+    [batch, view, patch, vision]; `view_mask` says which views exist and `films` are the
     flat indices (batch * view) of those. `tokens` are reports with `</s>`, padded on the right; `targets` are the flat
     indices (batch * text) of the tokens that count in the loss.
     """
@@ -29,6 +30,11 @@ class Batch:
     films: Tensor
     tokens: Tensor
     targets: Tensor
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the encoder's work is done already."""
+        return self.images.is_floating_point()
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
@@ -61,9 +67,7 @@ class ReportGenerator(nn.Module):
         """Patches of each study with their mask (None: all count). Views that don't exist are never computed."""
         count, most = batch.view_mask.shape
         films = batch.images.flatten(0, 1)[batch.films]
-        films = (films.float() / 255 - self.mean) / self.std
-        with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.encoder)):
-            patches = self.pool(self.encoder(films))
+        patches = films if batch.encoded else self.patches(films)
         if most == 1:
             return patches, None
         grid = patches.new_zeros(count * most, *patches.shape[1:]).index_copy(0, batch.films, patches)
@@ -72,6 +76,14 @@ class ReportGenerator(nn.Module):
             return grid.sum(1) / batch.view_mask.sum(1).view(-1, 1, 1).to(grid.dtype), None
         mask = batch.view_mask[:, :, None].expand(-1, -1, patches.shape[1])
         return grid.flatten(1, 2), mask.flatten(1, 2)
+
+    def patches(
+        self, films: UInt8[Tensor, "film channel height width"]
+    ) -> Float[Tensor, "film patch vision"]:
+        """What the encoder gives for each film, pooled if the setting says so."""
+        pixels = (films.float() / 255 - self.mean) / self.std
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.encoder)):
+            return self.pool(self.encoder(pixels))
 
     def prefix(
         self, batch: Batch

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from r2g import assess, data, model, record, train, tuning
+from r2g import assess, data, frozen, model, record, train, tuning
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
-from r2g.core.types import Prediction
-from r2g.datasets._fingerprint import fingerprint
+from r2g.core.types import SPLITS, Prediction
+from r2g.datasets._fingerprint import fingerprint, image_hashes
 from r2g.trackers.base import RunIdentity
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Setup:
     groups: tuple[tuning.ParamGroup, ...]
     loaders: data.Loaders
     budget: dict[str, Any]
+    reuse: frozen.Reuse
 
 
 def execute(config: RunConfig, choices: Mapping[str, str]) -> Path:
@@ -145,8 +146,10 @@ def _already(done: dict[str, Any], print_: str, folder: record.RunFolder, accele
     return folder.final
 
 
-def prepare(config: RunConfig, raw: Any, print_: str, accelerator: Accelerator) -> Setup:
-    """Model, tuning mode and data."""
+def prepare(
+    config: RunConfig, raw: Any, print_: str, accelerator: Accelerator, splits: Sequence[str] = SPLITS
+) -> Setup:
+    """Model, tuning mode and data; frozen work on the films of `splits` is done, or found in the cache."""
     if not sys.stderr.isatty():
         disable_progress_bar()  # transformers draws its bars into log files too
     set_seed(config.seed)
@@ -155,7 +158,38 @@ def prepare(config: RunConfig, raw: Any, print_: str, accelerator: Accelerator) 
     groups = tune(whole, config)
     views = config.data.views
     loaders = data.load(raw, whole.encoder.preprocess, views, whole.llm, config.train, print_)  # type: ignore[arg-type]
-    return Setup(accelerator, whole, groups, loaders, budget_of(whole))
+    reuse = keep_frozen_work(config, whole, loaders, raw, splits, accelerator)
+    return Setup(accelerator, whole, groups, loaders, budget_of(whole), reuse)
+
+
+def keep_frozen_work(
+    config: RunConfig,
+    whole: model.ReportGenerator,
+    loaders: data.Loaders,
+    raw: Any,
+    splits: Sequence[str],
+    accelerator: Accelerator,
+) -> frozen.Reuse:
+    """Patches of a frozen encoder, or decoded films, for the studies that the run will look at."""
+    kept = config.cache
+    if not (kept.features or kept.films):
+        return frozen.Reuse("none")
+    bounds = {"val": config.train.eval_studies, "test": config.score.studies}
+    needed: list[tuple[data.Studies, Iterable[int]]] = []
+    for split in splits:
+        studies = getattr(loaders, split)
+        plan = train.plan_of(studies, config) if split == "train" and len(splits) > 1 else None
+        needed.append(
+            (
+                studies,
+                range(min(len(studies), bounds.get(split) or len(studies)))
+                if plan is None
+                else plan.first_epoch(),
+            )
+        )
+    keys = image_hashes(raw, config.paths.cache)
+    folder = config.paths.cache
+    return frozen.attach(kept, whole, needed, keys, folder, config.train.precision, accelerator)
 
 
 def warn_of_emulation(config: RunConfig, device: torch.device) -> None:
@@ -320,6 +354,7 @@ def _result(
         "status": "finished",
         "budget": setup.budget,
         "training": asdict(fitted.progress),
+        "reuse": asdict(setup.reuse),
         "convergence": {k.split("/", 1)[1]: v for k, v in fitted.convergence.summary().items()},
         "scores": outcome.corpus,
         "absent": outcome.absent,

@@ -103,6 +103,11 @@ class Plan:
     per_epoch: int
     total: int
 
+    def first_epoch(self) -> list[int]:
+        """The studies that come in the first epoch, or in the whole run if that ends before."""
+        order = epoch_order(self.studies.lengths, self.settings, self.seed, 0)
+        return sorted(i for batch in order[: self.total] for i in batch)
+
     def stream(self, step: int, share: Share, collate: Any) -> Iterator[tuple[list[Batch], int, int]]:
         """From `step` on: this process's micro-batches, and the studies and tokens of all processes."""
         counts = [sum(t != collate.ignored for t in row) for row in self.studies.tokens or []]

@@ -102,6 +102,26 @@ def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_do
     assert losses[0] == losses[1]
 
 
+def test_a_run_from_the_cache_is_the_run_without_it(tmp_path: Path, cache: Path) -> None:
+    call = [*_RUN, *_SHORT, "train.micro_batch=4"]
+    plain, first, second = (tmp_path / name for name in ("plain", "first", "second"))
+    for outputs, choice in ((plain, "none"), (first, "default"), (second, "default")):
+        done = _go([*call, f"cache={choice}", f"paths.cache={tmp_path / 'cache'}"], cache, outputs)
+        assert done.returncode == 0, done.stderr[-3000:]
+    curves = [
+        [r["train/loss"] for r in _rows(_only(o, "curve.jsonl")) if "train/loss" in r]
+        for o in (plain, first, second)
+    ]
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    assert curves[1] == curves[2]
+    records = [json.loads(_only(o, "record.json").read_text()) for o in (plain, first, second)]
+    assert records[0]["scores"] == pytest.approx(records[1]["scores"], abs=1e-9)
+    assert [r["reuse"]["what"] for r in records] == ["none", "features", "features"]
+    assert records[1]["reuse"]["made"] == records[2]["reuse"]["found"] == 68
+    assert records[2]["reuse"]["made"] == 0
+    assert len({r["id"] for r in records}) == 1
+
+
 def test_two_processes_train_and_score_as_one(tmp_path: Path, cache: Path) -> None:
     settings = [*_SHORT, "train.steps=6", "train.batch_size=7", "train.micro_batch=3"]
     one, two = tmp_path / "one", tmp_path / "two"

@@ -69,6 +69,21 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class CacheSettings:
+    """What is kept under `paths.cache` for later epochs and runs, and the GB that it may take in all.
+
+    `features`: a frozen encoder's patches. `films`: decoded and resized films, for encoders that learn.
+    """
+
+    features: bool
+    films: bool
+    max_gb: float
+
+    def __post_init__(self) -> None:
+        Checks(self).each(("max_gb",), above_zero, "must be above 0").done()
+
+
+@dataclass(frozen=True)
 class ParamRule:
     """One line of a tuning mode: which parameters, and do they learn.
 
@@ -224,6 +239,7 @@ class RunConfig:
     decode: DecodeSettings
     score: ScoreSettings
     track: Annotated[Any, slots.TRACKERS]
+    cache: CacheSettings
     paths: Paths
 
     def __post_init__(self) -> None:

@@ -28,8 +28,7 @@ def fingerprint(data: Splits, cache: Path) -> str:
     `cache` is the folder for image hashes; it holds paths, hence patients' numbers: treat it as patient data.
     An image that was overwritten with its size and time of change kept is not noticed.
     """
-    paths = sorted({path for rows in data.values() for views in rows["image_path"][:] for path in views})
-    images = _hashes(paths, cache / "fingerprints")
+    images = image_hashes(data, cache)
     total = hashlib.sha256(_SCHEME.encode())
     for split in sorted(data):
         rows = data[split][:]  # as lists: a column by itself is read one row at a time
@@ -38,6 +37,12 @@ def fingerprint(data: Splits, cache: Path) -> str:
             line = [split, name, report, labels and sorted(labels), [images[path] for path in views]]
             total.update(json.dumps(line, ensure_ascii=True).encode() + b"\n")
     return total.hexdigest()[:32]
+
+
+def image_hashes(data: Splits, cache: Path) -> dict[str, str]:
+    """sha256 of each film's file, by path; from the cache where size and time of change are as they were."""
+    paths = sorted({path for rows in data.values() for views in rows["image_path"][:] for path in views})
+    return _hashes(paths, cache / "fingerprints")
 
 
 def _hashes(paths: Sequence[str], folder: Path) -> dict[str, str]:

@@ -1,0 +1,101 @@
+"""Rows on disk: found again, whole after a kill, safe with several writers."""
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from r2g.core import store as module
+from r2g.core.store import Store, StoreError, leftovers, remove
+
+SHAPE = (3, 2)
+
+
+def _row(i: int) -> Tensor:
+    return torch.full(SHAPE, float(i), dtype=torch.bfloat16) + torch.arange(2)
+
+
+def _add(kept: Store, rows: dict[str, Tensor]) -> None:
+    with kept.writer() as writer:
+        for key, row in rows.items():
+            writer.add(key, row)
+
+
+def _fill(folder: Path, start: int, end: int) -> None:
+    with Store(folder, SHAPE, torch.bfloat16).writer() as writer:
+        for i in range(start, end):
+            writer.add(str(i), _row(i))
+
+
+def test_rows_come_back_as_they_were_also_in_another_process(tmp_path: Path) -> None:
+    kept = Store(tmp_path / "s", SHAPE, torch.bfloat16)
+    assert kept.missing(["b", "a", "b"]) == ["b", "a"]
+    with kept.writer() as writer:
+        writer.add("a", _row(1))
+        writer.add("b", _row(2))
+    for one in (kept, Store(tmp_path / "s", SHAPE, torch.bfloat16), pickle.loads(pickle.dumps(kept))):
+        assert torch.equal(one["a"], _row(1))
+        assert torch.equal(one["b"], _row(2))
+        assert one.missing(["a", "c"]) == ["c"]
+        assert "c" not in one
+
+
+def test_several_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    spans = [(0, 60), (30, 90), (60, 120)]
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        pool.starmap(_fill, [(tmp_path, *span) for span in spans])
+    kept = Store(tmp_path, SHAPE, torch.bfloat16)
+    assert kept.missing(map(str, range(120))) == []
+    assert all(torch.equal(kept[str(i)], _row(i)) for i in range(120))
+
+
+def test_a_long_write_is_kept_shard_by_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHARD", 5 * 12)  # bytes: five rows
+    block = Store(tmp_path, SHAPE, torch.bfloat16).writer()
+    writer = block.__enter__()
+    for i in range(13):
+        writer.add(str(i), _row(i))
+    seen = Store(tmp_path, SHAPE, torch.bfloat16)  # as after a kill: the block never ended
+    assert seen.missing(map(str, range(13))) == ["10", "11", "12"]
+    assert len(leftovers(tmp_path)) == 1
+    block.__exit__(None, None, None)
+    assert leftovers(tmp_path) == []
+    assert Store(tmp_path, SHAPE, torch.bfloat16).missing(map(str, range(13))) == []
+
+
+def test_rows_without_keys_do_not_exist(tmp_path: Path) -> None:
+    _fill(tmp_path, 0, 3)
+    (tmp_path / "ab.bin").write_bytes(b"1234")
+    (tmp_path / ".cd.part").write_bytes(b"12")
+    assert Store(tmp_path, SHAPE, torch.bfloat16).missing(["0", "3"]) == ["3"]
+    assert remove(leftovers(tmp_path)) == 6
+    assert leftovers(tmp_path) == []
+
+
+def test_a_shard_that_is_cut_off_is_refused_by_name(tmp_path: Path) -> None:
+    _fill(tmp_path, 0, 3)
+    file = next(tmp_path.glob("*.bin"))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=file.name):
+        Store(tmp_path, SHAPE, torch.bfloat16)
+
+
+def test_what_was_written_before_an_error_is_kept(tmp_path: Path) -> None:
+    kept = Store(tmp_path, SHAPE, torch.bfloat16)
+    with pytest.raises(ValueError, match="can't go into a store"):
+        _add(kept, {"a": _row(1), "b": torch.zeros(1)})
+    assert "a" in kept
+    assert json.loads(next(tmp_path.glob("*.json")).read_text()) == {"keys": ["a"]}
+
+
+@pytest.mark.parametrize("row", [torch.zeros(3, 2), torch.zeros(2, 2, dtype=torch.bfloat16)])
+def test_a_row_of_another_kind_is_refused(tmp_path: Path, row: Tensor) -> None:
+    with (
+        pytest.raises(ValueError, match="can't go into a store"),
+        Store(tmp_path, SHAPE, torch.bfloat16).writer() as w,
+    ):
+        w.add("a", row)
