@@ -20,13 +20,15 @@ from tqdm import tqdm
 from r2g.encoders.tiny import Conv, TinyEncoder
 from r2g.phantom.dataset import study_rng
 from r2g.phantom.draw import draw
-from r2g.phantom.findings import CODES, LABELS, Case, codes, draw_case
+from r2g.phantom.findings import CODES, LABELS, Case, codes, draw_case, labels
+from r2g.phantom.read import read
 from r2g.phantom.words import keywords, report
 
 _SEED = 20_231  # a namespace of its own: data=phantom never draws from the split named here
 _SPLIT = "pretrain"
 _HELD = 2_000  # films kept for the figures of the card
 _SLOTS = (8, 40)  # how many soft positions a text may have in place of key words
+_UNREAD, _CASES = 900_000, 200  # cases that the llm's figures come from: beyond any that it read
 _BATCH = 32
 _RATE = 2e-3
 _LABELS = [CODES.index(label) for label in LABELS]
@@ -39,8 +41,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
     parser.add_argument("--films", type=int, default=40_000, help="films drawn for the encoder")
     parser.add_argument("--texts", type=int, default=60_000, help="reports written for the llm")
-    parser.add_argument("--encoder-minutes", type=float, default=20)
-    parser.add_argument("--llm-minutes", type=float, default=15)
+    parser.add_argument("--encoder-minutes", type=float, default=17)
+    parser.add_argument("--llm-minutes", type=float, default=14)
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     if chosen.what in ("encoder", "all"):
@@ -291,11 +293,15 @@ class _Maker:
             middle = (
                 self._soft(row, slots, generator) if kind < 0.6 else self._hard(row if kind < 0.8 else None)
             )
-            head = torch.cat([self._embed(self.before), middle, self._embed(self.after)])
+            head = self.prompt(middle)
             pieces.append(torch.cat([head, self._embed(text)]))
             targets.append(torch.tensor([-100] * len(head) + text))
         pad = nn.utils.rnn.pad_sequence
         return pad(pieces, batch_first=True), pad(targets, batch_first=True, padding_value=-100)
+
+    def prompt(self, middle: Tensor) -> Tensor:
+        """Embeddings [text, llm] of the words around what stands for the film."""
+        return torch.cat([self._embed(self.before), middle, self._embed(self.after)])
 
     def _embed(self, ids: list[int]) -> Tensor:
         return self.embedding(torch.tensor(ids, dtype=torch.long))
@@ -402,7 +408,46 @@ def train_llm(folder: Path, count: int, minutes: float, processes: int) -> dict[
         lesson = _Reading(folder, rows, minutes * 60, processes, file)
         torch.multiprocessing.spawn(_read, (lesson,), nprocs=processes)
         found = json.loads(Path(file).read_text())
-    return {**found, "seconds": round(time.time() - started)}
+    return {**found, **listens(folder), "seconds": round(time.time() - started)}
+
+
+@torch.no_grad()
+def listens(folder: Path) -> dict[str, float]:
+    """Label F1 (micro) of the reports that the llm in `folder` writes, greedily, for cases that it never read.
+
+    `f1_key_words` after clean key words, `f1_blurred` after 16 blurred positions.
+    """
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = [_text(_UNREAD + i) for i in range(_CASES)]
+    maker = _Maker(tokenizer, model.get_input_embeddings(), rows)
+    generator = torch.Generator().manual_seed(0)
+    blurred = [maker.prompt(maker._soft(i, 16, generator)) for i in range(_CASES)]
+    plain = [maker.prompt(maker._hard(i)) for i in range(_CASES)]
+    wanted = [set(labels(case)) for case, _, _ in rows]
+    names = {"f1_key_words": plain, "f1_blurred": blurred}
+    return {
+        name: round(_f1(_answers(model, tokenizer, prompts), wanted), 4) for name, prompts in names.items()
+    }
+
+
+def _answers(model: Any, tokenizer: Any, prompts: list[Tensor]) -> list[set[str]]:
+    """The labels of what the llm writes after each prompt."""
+    found = []
+    for prompt in tqdm(prompts, "write", disable=None):
+        mask = torch.ones(1, len(prompt), dtype=torch.long)
+        ids = model.generate(
+            inputs_embeds=prompt[None], attention_mask=mask, max_new_tokens=100, do_sample=False
+        )
+        found.append(set(read(tokenizer.decode(ids[0], skip_special_tokens=True))))
+    return found
+
+
+def _f1(found: list[set[str]], wanted: list[set[str]]) -> float:
+    both = sum(len(f & w) for f, w in zip(found, wanted, strict=True))
+    return 2 * both / max(1, sum(map(len, found)) + sum(map(len, wanted)))
 
 
 def _text_loss(model: Any, embeddings: Tensor, targets: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ _CHANNELS = (32, 64)  # of the maps before attention
 @ENCODERS.register("tiny")
 @dataclass(frozen=True)
 class Tiny(Encoder):
-    """1.0 M parameters, 16 patches of 192 from a grey film of 128 px; weights/CARD.md says how it was made."""
+    """0.9 M parameters, 16 patches of 192 from a grey film of 128 px; weights/CARD.md says how it was made."""
 
     @property
     def roles(self) -> Mapping[str, tuple[str, ...]]:
