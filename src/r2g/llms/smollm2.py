@@ -65,7 +65,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Dequantize the GGUF and save a plain directory; whole or not at all, also with several processes at once."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float16)
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config: Any = source.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
