@@ -174,22 +174,19 @@ def keep_frozen_work(
     kept = config.cache
     if not (kept.features or kept.films):
         return frozen.Reuse("none")
-    bounds = {"val": config.train.eval_studies, "test": config.score.studies}
-    needed: list[tuple[data.Studies, Iterable[int]]] = []
-    for split in splits:
-        studies = getattr(loaders, split)
-        plan = train.plan_of(studies, config) if split == "train" and len(splits) > 1 else None
-        needed.append(
-            (
-                studies,
-                range(min(len(studies), bounds.get(split) or len(studies)))
-                if plan is None
-                else plan.first_epoch(),
-            )
-        )
+    needed = [(getattr(loaders, split), _looked_at(config, loaders, split, splits)) for split in splits]
     keys = image_hashes(raw, config.paths.cache)
     folder = config.paths.cache
     return frozen.attach(kept, whole, needed, keys, folder, config.train.precision, accelerator)
+
+
+def _looked_at(config: RunConfig, loaders: data.Loaders, split: str, splits: Sequence[str]) -> Iterable[int]:
+    """Which studies of a split a run reads: a short one doesn't see all of train."""
+    studies = getattr(loaders, split)
+    if split == "train" and len(splits) > 1:
+        return train.plan_of(studies, config).first_epoch()
+    bound = {"val": config.train.eval_studies, "test": config.score.studies}.get(split)
+    return range(min(len(studies), bound or len(studies)))
 
 
 def warn_of_emulation(config: RunConfig, device: torch.device) -> None:
