@@ -12,11 +12,12 @@ python benchmarks/published.py [--rounds 5] [--precision bf16 | fp32] [--json FI
 import argparse
 import contextlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -232,17 +233,25 @@ def _ratio(rates: dict[str, list[float]]) -> dict[str, Any]:
     return {way: statistics.median(r) for way, r in rates.items()} | {"ratio": statistics.median(pairs)}
 
 
+def high_water() -> float:
+    """This process's largest memory so far, in MB: ru_maxrss would be at least that of the process that started it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("/proc/self/status tells no VmHWM: peaks are measured on Linux only")
+
+
 def peak(way: str, mode: str) -> None:
-    """Print this process's peak memory above that of the built model, in MB (one step at the longest batch)."""
+    """Print this process's peak memory in MB after two steps at the longest batch."""
     model, optimizer = trainer(way, mode)
     data = batches(4, BATCH, way == "ours")[-1]
     step(model, optimizer, data)
     step(model, optimizer, data)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(high_water())
 
 
 def peaks(mode: str) -> dict[str, float]:
-    """Peak memory of both ways, each in a process of its own, as shares of a process that only imports."""
+    """Peak memory of both ways in MB, each in a process of its own."""
     result = {}
     for way in ("published", "ours"):
         call = [sys.executable, __file__, "--peak", way, mode, "--precision", NAMES[DTYPE]]
@@ -282,6 +291,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="measures whose name begins so, such as deep")
     parser.add_argument("--json", type=str, default=None)
     parser.add_argument(
         "--peak", nargs=2, default=None, metavar=("WAY", "MODE"), help="used by the benchmark itself"
@@ -298,18 +308,23 @@ def main() -> None:
         return
     print(f"{NAMES[DTYPE]}; a matrix product in bf16 takes {times:.2g} times as long as in fp32 here")
     found: dict[str, Any] = {"precision": NAMES[DTYPE], "bf16_slowdown": times}
-    for mode in MODES:
-        found[f"{mode}: studies/s"] = train_pair(mode, chosen.rounds)
-        found[f"{mode}: peak MB"] = peaks(mode)
-    found["beam 3: reports/s"] = decode_pair(max(2, chosen.rounds // 2))
+    measures = {f"{mode}: studies/s": partial(train_pair, mode, chosen.rounds) for mode in MODES}
+    measures |= {f"{mode}: peak MB": partial(peaks, mode) for mode in MODES}
+    measures["beam 3: reports/s"] = partial(decode_pair, max(2, chosen.rounds // 2))
+    for name, measure in measures.items():
+        if not name.startswith(chosen.only):
+            continue
+        found[name] = measure()
+        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
     rows = [
         [name, row["published"], row["ours"], row["ratio"]]
         for name, row in found.items()
         if isinstance(row, dict)
     ]
     print(table(["", "published", "ours", "ratio"], rows))
-    found["matmul"] = matmul_share("shallow")
-    print(json.dumps(found["matmul"], indent=1))
+    if not chosen.only:
+        found["matmul"] = matmul_share("shallow")
+        print(json.dumps(found["matmul"], indent=1))
     if chosen.json:
         with open(chosen.json, "w") as file:  # noqa: PTH123
             json.dump(found, file, indent=1)
