@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def evaluate(run: Path, overrides: list[str]) -> Path:
-    """Write `run/evaluations/NAME/` with predictions.jsonl, scores.jsonl and evaluation.json; gives that folder.
+    """Write `run/evaluations/NAME/` with predictions, scores, n-grams and evaluation.json; gives that folder.
 
     Raises RecordError when the run isn't finished, ConfigError for a wrong override.
     """

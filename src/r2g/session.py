@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from r2g import assess, data, frozen, model, record, train, tuning
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
-from r2g.core import keys
+from r2g.core import keys, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.core.types import SPLITS, Prediction
@@ -312,13 +312,14 @@ def examine(config: RunConfig, setup: Setup, split: str = "test") -> assess.Eval
 
 
 def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
-    """predictions.jsonl and scores.jsonl."""
+    """predictions.jsonl, scores.jsonl and ngrams.npz."""
     record.write_lines(folder / "predictions.jsonl", [asdict(p) for p in outcome.predictions])
     rows = [
         {"id": p.id} | {name: values[i] for name, values in outcome.per_report.items()}
         for i, p in enumerate(outcome.predictions)
     ]
     record.write_lines(folder / "scores.jsonl", rows)
+    ngrams.save(folder / ngrams.FILE, ngrams.count(outcome.predictions))
 
 
 def _frame(
