@@ -16,6 +16,7 @@ from r2g.core.slots import METRICS
 from r2g.core.types import Prediction, Scores
 from r2g.data import Share, Studies, batches, by_length, collate_for
 from r2g.model import Batch, ReportGenerator
+from r2g.protocol import Judge
 
 _CANDIDATES = 24  # train reports tried as the constant one
 _JUDGES = 100  # train references that they are tried against
@@ -23,9 +24,14 @@ _JUDGES = 100  # train references that they are tried against
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a split's reports are worth; `controls` maps a control's name to corpus scores."""
+    """What a split's reports are worth; `controls` maps a control's name to corpus scores.
+
+    `predictions` are as the data and the model gave them, `judged` as the protocol of `stamp` had them scored.
+    """
 
     predictions: tuple[Prediction, ...]
+    judged: tuple[Prediction, ...]
+    stamp: dict[str, str]
     corpus: dict[str, float]
     per_report: dict[str, list[float]]
     absent: dict[str, str]
@@ -37,18 +43,20 @@ class Evaluation:
         return len({p.hypothesis for p in self.predictions})
 
 
-def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any]) -> Evaluation:
+def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any], judge: Judge) -> Evaluation:
     """Run all metrics on all predictions: corpus scores are never averages over processes or batches."""
+    judged = judge(predictions)
     corpus: dict[str, float] = {}
     per_report: dict[str, list[float]] = {}
     absent: dict[str, str] = {}
     for label, metric in metrics.items():
-        result: Scores = metric.score(predictions)
+        result: Scores = metric.score(judged)
         corpus |= result.corpus
         per_report |= result.per_report
         if result.absent:
             absent[label] = result.absent
-    return Evaluation(tuple(predictions), corpus, per_report, absent)
+    stamp = judge.stamp(judged)
+    return Evaluation(tuple(predictions), tuple(judged), stamp, corpus, per_report, absent)
 
 
 def metrics_for(select: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +112,7 @@ def controls(
     train: Studies,
     blank: Callable[[], str],
     metrics: Mapping[str, Any],
+    judge: Judge,
     seed: int,
 ) -> dict[str, dict[str, float]]:
     """Scores of reports that don't come from the study's image.
@@ -124,7 +133,7 @@ def controls(
     scored = {}
     for name, texts in variants.items():
         rows = [replace(p, hypothesis=t) for p, t in zip(predictions, texts, strict=True)]
-        scored[name] = score(rows, metrics).corpus
+        scored[name] = score(rows, metrics, judge).corpus
     return scored
 
 

@@ -75,6 +75,7 @@ def _score(run: Path, config: RunConfig, split: str | None) -> Path:
         told: dict[str, Any] = {
             "split": split,
             "fingerprint": print_,
+            "protocol": outcome.stamp,
             "scores": outcome.corpus,
             "controls": outcome.controls,
         }

@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from r2g import assess, data, frozen, model, record, train, tuning
+from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
-from r2g.core.types import SPLITS, Prediction
+from r2g.core.types import SPLITS, Cleaner, Prediction
 from r2g.datasets._fingerprint import fingerprint, image_hashes
 from r2g.trackers.base import RunIdentity
 
@@ -111,7 +111,10 @@ def require_selectable(config: RunConfig, raw: Any) -> None:
     ideal = [
         Prediction(i, text, text, None if labels is None else tuple(labels)) for i, text, labels in columns
     ]
-    absent = assess.score(ideal, wanted).absent
+    # Any rules will do here: whether a metric can be had doesn't depend on them.
+    absent = assess.score(
+        ideal, wanted, protocol.Judge(protocol.read(protocol.BASE)[0], protocol.Material())
+    ).absent
     if absent:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in absent.items())
         raise ValueError(
@@ -272,12 +275,14 @@ def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
     tags = tuple(
         f"{slot}:{choices[slot]}" for slot in ("encoder", "projector", "llm", "tuning") if slot in choices
     )
+    tags += (f"protocol:{frame['protocol']['name']}-{frame['protocol']['hash']}",)
     identity = RunIdentity(
         frame["id"], f"{config.name}-{frame['id']}", frame["arm"], tags, "train", str(folder)
     )
     tracker = config.track.build(identity)
     tracker.start()
-    tracker.store_init_configuration({**frame["config"], "choices": dict(choices)})
+    rules = frame["protocol"]
+    tracker.store_init_configuration({**frame["config"], "choices": dict(choices), "protocol": rules})
     return tracker
 
 
@@ -285,6 +290,7 @@ def validator(config: RunConfig, setup: Setup) -> Any:
     """A function that gives the validation scores that the selection needs."""
     studies = data.first(setup.loaders.val, config.train.eval_studies)
     metrics = assess.metrics_for([term.score for term in config.train.select], config.score.metrics)
+    judge = judge_for(config, setup)
 
     def validate() -> dict[str, float]:
         scores = {"loss": assess.mean_loss(setup.model, studies, config.train, setup.accelerator)}
@@ -292,7 +298,7 @@ def validator(config: RunConfig, setup: Setup) -> Any:
             written = assess.predict(
                 setup.model, studies, config.decode, config.train, setup.accelerator, "validate"
             )
-            scores |= assess.score(written, metrics).corpus
+            scores |= assess.score(written, metrics, judge).corpus
         return scores
 
     return validate
@@ -302,13 +308,26 @@ def examine(config: RunConfig, setup: Setup, split: str = "test") -> assess.Eval
     """Write and score a split's reports, with the controls if they are asked for."""
     studies = data.first(getattr(setup.loaders, split), config.score.studies)
     written = assess.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
-    outcome = assess.score(written, config.score.metrics)
+    judge = judge_for(config, setup)
+    outcome = assess.score(written, config.score.metrics, judge)
     if not config.score.controls:
         return outcome
     blank = assess.blank_report(setup.model, config.decode, setup.accelerator)
     quick = {label: metric for label, metric in config.score.metrics.items() if not metric.slow}
-    found = assess.controls(written, setup.loaders.train, lambda: blank, quick, config.seed)
-    return assess.Evaluation(outcome.predictions, outcome.corpus, outcome.per_report, outcome.absent, found)
+    found = assess.controls(written, setup.loaders.train, lambda: blank, quick, judge, config.seed)
+    return replace(outcome, controls=found)
+
+
+def judge_for(config: RunConfig, setup: Setup) -> protocol.Judge:
+    """The run's protocol, with what it may need: train's reports and the llm's tokenizer."""
+    cleaned = getattr(config.data, "cleaner", Cleaner.none)
+    material = protocol.Material(
+        cleaned=cleaned,
+        train=setup.loaders.train.reports,
+        train_cleaned=cleaned,
+        tokenizer=setup.model.llm.tokenizer,
+    )
+    return protocol.Judge(config.score.protocol, material)
 
 
 def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
@@ -319,7 +338,7 @@ def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
         for i, p in enumerate(outcome.predictions)
     ]
     record.write_lines(folder / "scores.jsonl", rows)
-    ngrams.save(folder / ngrams.FILE, ngrams.count(outcome.predictions))
+    ngrams.save(folder / ngrams.FILE, ngrams.count(outcome.judged))
 
 
 def _frame(
@@ -337,6 +356,7 @@ def _frame(
         "choices": dict(choices),
         "config": tree,
         "data": {"shareable": config.data.shareable},
+        "protocol": protocol.stamp(config.score.protocol),
         "device": {"type": accelerator.device.type, "processes": accelerator.num_processes},
         **record.environment(),
     }
@@ -354,6 +374,7 @@ def _result(
         "training": asdict(fitted.progress),
         "reuse": asdict(setup.reuse),
         "convergence": {k.split("/", 1)[1]: v for k, v in fitted.convergence.summary().items()},
+        "protocol": outcome.stamp,
         "scores": outcome.corpus,
         "absent": outcome.absent,
         "controls": outcome.controls,
@@ -424,10 +445,13 @@ def _say_curve(fitted: train.FitResult) -> None:
 
 
 def say_scores(outcome: assess.Evaluation) -> None:
-    """Print the corpus scores beside the controls, and what is absent; per-label values stay in the files."""
+    """Print the corpus scores beside the controls, under the protocol's stamp; per-label values stay in the files."""
     columns = {"score": outcome.corpus, **outcome.controls}
+    title = f"{outcome.stamp['name']} {outcome.stamp['hash']}"
     names = [n for n in outcome.corpus if "/" not in n]
-    _print("\n" + table(["", *columns], [[name, *[columns[c].get(name) for c in columns]] for name in names]))
+    _print(
+        "\n" + table([title, *columns], [[name, *[columns[c].get(name) for c in columns]] for name in names])
+    )
     _print(f"distinct reports: {outcome.distinct} of {len(outcome.predictions)}")
     for name, why in outcome.absent.items():
         _print(f"absent: {name}: {why}")

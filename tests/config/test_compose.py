@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from r2g import protocol
 from r2g.config.paths import config_dir
 from r2g.config.resolve import resolve, to_tree
 from r2g.config.schema import RunConfig
@@ -16,6 +17,7 @@ ROOT = Path(config_dir())
 FILES = sorted(ROOT.rglob("*.yaml"))
 GROUPS = sorted({path.relative_to(ROOT).parts[0] for path in FILES if path.parent != ROOT})
 CHOICES = [path for path in FILES if path.parent.parent == ROOT]
+PROTOCOLS = [path for path in FILES if path.parent == ROOT / "score" / "protocol"]
 # Composed by every test here, under Hydra's own node.
 BY_HYDRA = [ROOT / "config.yaml", ROOT / "hydra" / "help" / "r2g.yaml"]
 
@@ -36,7 +38,7 @@ def _open_keys(tree: dict[str, Any], prefix: str) -> list[str]:
 
 
 def test_no_file_escapes() -> None:
-    assert set(FILES) == {*CHOICES, *BY_HYDRA}
+    assert set(FILES) == {*CHOICES, *PROTOCOLS, *BY_HYDRA}
     assert len(CHOICES) > 40
 
 
@@ -90,6 +92,14 @@ def test_every_choice_resolves(path: Path, composed: Callable[..., Any], swin: P
         _require_values_of_file({k: v for k, v in stated.items() if k not in changed}, tree[group])
     else:
         assert config.name == path.stem
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+def test_every_protocol_resolves_under_its_name(path: Path, composed: Callable[..., Any]) -> None:
+    config = resolve(composed(f"score/protocol={path.stem}"))
+    assert config.score.protocol.name == path.stem
+    assert to_tree(config)["score"]["protocol"] == yaml.safe_load(path.read_text())
+    assert config.score.protocol == protocol.read(path.stem)[0]
 
 
 def _require_values_of_file(stated: dict[str, Any], resolved: Any) -> None:

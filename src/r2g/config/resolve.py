@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from r2g.config.schema import RunConfig
 from r2g.core.registry import Registry, UnknownName, nearest
+from r2g.core.types import Cleaner
 
 _BAD: Any = object()  # stands for a value whose mistake has been noted already
 
@@ -37,6 +38,16 @@ def resolve(raw: DictConfig) -> RunConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def read_settings(kind: Any, file: Path, part: str | None = None) -> Any:
+    """One file of the config tree by itself, or one `part` of it. Raises ConfigError with all mistakes."""
+    problems: list[str] = []
+    tree = _plain(OmegaConf.load(file), "", problems)
+    found = _parse(kind, tree if part is None else tree.get(part), part or file.stem, problems)
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def to_tree(value: Any) -> Any:
@@ -246,11 +257,25 @@ def _selected(parts: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _protocol_fits(parts: dict[str, Any]) -> list[str]:
+    """References that another cleaner has been over can't be brought to the protocol's form."""
+    wanted = parts["score"].protocol.cleaner
+    given = getattr(parts["data"], "cleaner", Cleaner.none)
+    if wanted in (None, given) or given is Cleaner.none:
+        return []
+    name = parts["score"].protocol.name
+    return [
+        f"score.protocol: '{name}' cleans by {wanted.value}, but data.cleaner is {given.value}; set data.cleaner to "
+        f"{wanted.value} or none, or score by another protocol"
+    ]
+
+
 # Which parts of the config a check needs; it is left out where one of them has a mistake of its own.
 _CHECKS = (
     (("encoder", "llm", "tuning"), _adapter_targets),
     (("encoder", "llm", "tuning"), _rule_roles),
     (("train", "score"), _selected),
+    (("data", "score"), _protocol_fits),
 )
 
 

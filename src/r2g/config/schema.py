@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from r2g.core import slots
 from r2g.core.checks import Checks, above_zero, at_least
+from r2g.core.types import Cleaner
 
 
 class FrozenMode(Enum):
@@ -208,13 +209,118 @@ class DecodeSettings:
         check.done()
 
 
+class Case(Enum):
+    """Letters as they were written, or all in lower case."""
+
+    as_written = "as_written"
+    lower = "lower"
+
+
+class Words(Enum):
+    """What counts as a word."""
+
+    whitespace = "whitespace"
+
+
+class CutUnit(Enum):
+    """What the length of a reference is counted in; with llm tokens, the text is decoded again from them."""
+
+    words = "words"
+    llm_tokens = "llm_tokens"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where references end."""
+
+    unit: CutUnit
+    length: int
+
+    def __post_init__(self) -> None:
+        Checks(self).each(("length",), at_least(1), "must be at least 1").done()
+
+
+@dataclass(frozen=True)
+class RareWords:
+    """Words of a reference that train's reports have less than `threshold` times become <unk>."""
+
+    threshold: int
+
+    def __post_init__(self) -> None:
+        Checks(self).each(("threshold",), at_least(1), "must be at least 1").done()
+
+
+class Section(Enum):
+    """Which part of the original report the data holds."""
+
+    as_given = "as_given"
+    findings = "findings"
+    impression = "impression"
+    both = "both"
+
+
+class Views(Enum):
+    """How many films of a study stand behind one report."""
+
+    as_given = "as_given"
+    one_film = "one_film"
+    two_films = "two_films"
+
+
+class LabelSet(Enum):
+    """The observations that clinical scores are about."""
+
+    chexpert_14 = "chexpert_14"
+    chexpert_5 = "chexpert_5"
+
+
+class Uncertain(Enum):
+    """What an uncertain finding counts as in clinical scores; both: each is computed and named."""
+
+    negative = "negative"
+    positive = "positive"
+    both = "both"
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """How findings are counted."""
+
+    set: LabelSet
+    uncertain: Uncertain
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules under which reports are scored: what is done to references (`cleaner`, `cut`, `rare_words`) and to
+    both sides (`case`, `remove`).
+
+    `section`, `views` and `labels` state what the data and the clinical labels must be like; they can't be applied to
+    predictions that are there already. Protocols of one `family` are one work's, for different data.
+    """
+
+    name: str
+    family: str
+    cleaner: Cleaner | None
+    case: Case
+    tokenizer: Words
+    cut: Cut | None
+    rare_words: RareWords | None
+    remove: tuple[str, ...]
+    section: Section
+    views: Views
+    labels: LabelMap
+
+
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What is measured at the end: metrics by label, and the controls that tell whether the image is used.
+    """What is measured at the end: metrics by label, under which protocol, and the controls that tell whether the
+    image is used.
 
     `studies` bounds the test split (null takes all of it).
     """
 
+    protocol: Protocol
     metrics: dict[str, Annotated[Any, slots.METRICS]]
     controls: bool
     studies: int | None

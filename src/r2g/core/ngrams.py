@@ -42,8 +42,7 @@ class NGrams:
 
 def count(predictions: Sequence[Prediction]) -> NGrams:
     """Count the n-grams of all reports; words are what whitespace separates. References must be the scored ones."""
-    content = "".join(sorted(f"{len(p.id)},{len(p.reference)},{p.id}{p.reference}" for p in predictions))
-    key = hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=32).digest()
+    key = _key(predictions)
     hasher: dict[str, int] = {}
     written = _ngrams([p.hypothesis for p in predictions], key, hasher)
     wanted = _ngrams([p.reference for p in predictions], key, hasher)
@@ -53,12 +52,17 @@ def count(predictions: Sequence[Prediction]) -> NGrams:
     split, shape = len(written[1]), (len(predictions), len(hashes))
     return NGrams(
         ids=tuple(p.id for p in predictions),
-        references=hashlib.blake2b(key, digest_size=8).hexdigest(),
+        references=digest(predictions),
         hashes=hashes,
         orders=orders,
         hypothesis=_matrix(written[0], column[:split], shape),
         reference=_matrix(wanted[0], column[split:], shape),
     )
+
+
+def digest(predictions: Sequence[Prediction]) -> str:
+    """16 hex digits over ids and references, whatever their order; nothing of a text can be read from it."""
+    return hashlib.blake2b(_key(predictions), digest_size=8).hexdigest()
 
 
 def save(path: Path, ngrams: NGrams) -> None:
@@ -94,6 +98,11 @@ def load(path: Path) -> NGrams:
         parts = [tuple(file[f"{n}_{what}"] for what in ("counts", "indices", "indptr")) for n in _MATRICES]
         matrices = [sparse.csr_array((c.astype(np.int32), i, p), shape=shape) for c, i, p in parts]
         return NGrams(ids, str(file["references"]), file["hashes"], file["orders"], *matrices)
+
+
+def _key(predictions: Sequence[Prediction]) -> bytes:
+    content = "".join(sorted(f"{len(p.id)},{len(p.reference)},{p.id}{p.reference}" for p in predictions))
+    return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=32).digest()
 
 
 def _ngrams(

@@ -1,8 +1,18 @@
 """Plain data that crosses module borders; no torch here."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 SPLITS = ("train", "val", "test")
+
+
+class Cleaner(Enum):
+    """How report text is normalized before training and scoring; see `r2g.datasets._clean`."""
+
+    none = "none"
+    iu = "iu"
+    mimic_r2gengpt = "mimic_r2gengpt"
+    mimic_r2gen = "mimic_r2gen"
 
 
 @dataclass(frozen=True)

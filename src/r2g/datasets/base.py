@@ -2,24 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
 import datasets
 
+from r2g.core.types import Cleaner as Cleaner
+
 # What `load` gives is a datasets.DatasetDict; the hints say this much of it, because run-time type checkers
 # trip over the forward reference in DatasetDict itself.
 Splits = dict[str, datasets.Dataset]
-
-
-class Cleaner(Enum):
-    """How report text is normalized before training and scoring; see `r2g.datasets._clean`."""
-
-    none = "none"
-    iu = "iu"
-    mimic_r2gengpt = "mimic_r2gengpt"
-    mimic_r2gen = "mimic_r2gen"
 
 
 @dataclass(frozen=True)
