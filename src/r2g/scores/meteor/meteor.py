@@ -1,12 +1,15 @@
 """METEOR 1.5 as the field runs it (the jar, English, normalized) in one Java process with a time limit."""
 
+import contextlib
 import importlib.util
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import datasets
 import evaluate
@@ -31,6 +34,7 @@ _CITATION = """
 }
 """
 _SEGMENT = re.compile(r"^Segment \d+ score:\s+(\S+)$", re.MULTILINE)
+_SCORE = re.compile(r"^\d+(\.\d+)?(E-?\d+)?$")
 _FINAL = re.compile(r"^Final score:\s+(\S+)$", re.MULTILINE)
 
 
@@ -59,14 +63,19 @@ class Meteor(evaluate.Metric):
             _write(folder / "written", predictions)
             _write(folder / "wanted", lines)
             output = _run(["written", "wanted", "-l", "en", "-norm", "-r", str(most)], folder, seconds)
-        values, final = [float(v) for v in _SEGMENT.findall(output)], _FINAL.search(output)
-        if len(values) != len(predictions) or final is None:
+        values, final = _numbers(_SEGMENT.findall(output)), _numbers(_FINAL.findall(output))
+        if len(values) != len(predictions) or len(final) != 1:
             raise MeteorUnavailable(f"METEOR scored {len(values)} of {len(predictions)} reports")
-        return {"meteor": float(final[1]), "per_report": {"meteor": values}}
+        return {"meteor": final[0], "per_report": {"meteor": values}}
 
 
 class MeteorUnavailable(RuntimeError):
     """METEOR could not be computed here; the message says why."""
+
+
+def _numbers(said: list[str]) -> list[float]:
+    """The scores among what was said; a jar that says something else in their place has scored fewer."""
+    return [float(text) for text in said if _SCORE.match(text)]
 
 
 def _write(file: Path, texts: list[str]) -> None:
@@ -91,18 +100,28 @@ def _run(arguments: list[str], folder: Path, seconds: float) -> str:
     jar = Path(meteor.__file__).with_name(meteor.METEOR_JAR)
     options = ["-Xmx2G", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8"]
     log = folder / "log"
+    command = [_java(), *options, "-jar", str(jar), *arguments]
     try:
         with log.open("wb") as file:
-            command = [_java(), *options, "-jar", str(jar), *arguments]
-            streams: dict[str, Any] = {
-                "stdin": subprocess.DEVNULL,
-                "stdout": file,
-                "stderr": subprocess.STDOUT,
-            }
-            subprocess.run(command, cwd=folder, timeout=seconds, check=True, **streams)
+            status = _wait(command, folder, file, seconds)
     except subprocess.TimeoutExpired as error:
         raise MeteorUnavailable(f"METEOR's Java took more than {seconds:g} s and was stopped") from error
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise MeteorUnavailable(f"METEOR's Java failed: {' '.join([str(error), *reason])}") from error
-    return log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MeteorUnavailable(f"METEOR's Java failed: {error}") from error
+    output = log.read_text(encoding="utf-8", errors="replace")
+    if status != 0:
+        reason = " ".join(output.strip().splitlines()[-1:])
+        raise MeteorUnavailable(f"METEOR's Java failed with status {status}: {reason or 'it said nothing'}")
+    return output
+
+
+def _wait(command: list[str], folder: Path, output: IO[bytes], seconds: float) -> int:
+    """The exit status; on any way out, the process and what it started are gone."""
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=folder, start_new_session=True, **streams)
+    try:
+        return process.wait(seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # all of them have ended already
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
