@@ -16,8 +16,9 @@ from typing import Any
 
 SCHEMA = 1
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "open_clip_torch", "timm", "r2g")
-# What doesn't change a result: where it is written, who watches, how many hands load the data.
-_INERT = ("paths", "track")
+# What doesn't change a result: where it is written, who watches, how many hands load the data, and why a setting
+# has the value that it has.
+_INERT = ("paths", "track", "budget_match")
 _INERT_TRAIN = ("workers", "processes", "checkpoint_minutes", "checkpoint_steps", "device")
 
 

@@ -15,6 +15,7 @@ from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from r2g import assess, data, frozen, model, protocol, record, train, tuning
+from r2g.config import setting
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys, ngrams
@@ -162,7 +163,7 @@ def prepare(
     views = config.data.views
     loaders = data.load(raw, whole.encoder.preprocess, views, whole.llm, config.train, print_)  # type: ignore[arg-type]
     reuse = keep_frozen_work(config, whole, loaders, raw, splits, accelerator)
-    return Setup(accelerator, whole, groups, loaders, budget_of(whole), reuse)
+    return Setup(accelerator, whole, groups, loaders, budget_of(whole, config), reuse)
 
 
 def keep_frozen_work(
@@ -219,16 +220,23 @@ def tune(whole: model.ReportGenerator, config: RunConfig) -> tuple[tuning.ParamG
     return groups
 
 
-def budget_of(whole: model.ReportGenerator) -> dict[str, Any]:
-    """Trainable and total parameters, per part and in all."""
+def budget_of(whole: model.ReportGenerator, config: RunConfig) -> dict[str, Any]:
+    """Trainable and total parameters, per part and in all; with budget_match, what it solved and how well it fits."""
     parts = tuning.count(whole)
     total, learns = sum(p.total for p in parts), sum(p.trainable for p in parts)
+    match = config.budget_match
+    fit = {}
+    if match is not None and match.trainable is not None:
+        left = learns - match.trainable
+        shown = {"setting": match.setting, "value": setting.read(config, match.setting)}
+        fit = {"match": shown | {"target": match.trainable, "residual": left}}
     return {
         "trainable": learns,
         "total": total,
         "trainable_percent": 100 * learns / total,
         "parts": {p.part: asdict(p) for p in parts},
         "trainable_names": sorted(tuning.trainable(whole)),
+        **fit,
     }
 
 
@@ -426,7 +434,19 @@ def _ended(
 def _say_budget(budget: Mapping[str, Any]) -> None:
     rows: list[list[object]] = [[n, p["trainable"], p["total"]] for n, p in budget["parts"].items()]
     rows.append(["in all", budget["trainable"], budget["total"]])
-    _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn\n")
+    _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn")
+    if "match" in budget:
+        _print(match_in_words(budget["match"]))
+    _print("")
+
+
+def match_in_words(match: Mapping[str, Any]) -> str:
+    """What a budget match came to, as a line."""
+    percent = 100 * match["residual"] / match["target"]
+    return (
+        f"budget_match: {match['setting']} is {match['value']:,}, {match['residual']:+,.0f} ({percent:+.2f} %) from "
+        f"{match['target']:,.0f}"
+    )
 
 
 def _say_curve(fitted: train.FitResult) -> None:

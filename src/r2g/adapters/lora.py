@@ -12,10 +12,13 @@ from r2g.core.slots import ADAPTERS
 @ADAPTERS.register("lora")
 @dataclass(frozen=True)
 class Lora(Adapter):
-    """`targets` is a role of the part; `dora` splits each weight into magnitude and direction."""
+    """`targets` is a role of the part; `dora` splits each weight into magnitude and direction.
+
+    Updates are scaled by `alpha` / `rank`; an `alpha` of null is as large as the rank.
+    """
 
     rank: int
-    alpha: float
+    alpha: float | None
     dropout: float
     dora: bool
     targets: str
@@ -25,13 +28,13 @@ class Lora(Adapter):
             raise ValueError(f"rank must be at least 1, got {self.rank}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.alpha <= 0:
-            raise ValueError(f"alpha must be above 0, got {self.alpha}")
+        if self.alpha is not None and self.alpha <= 0:
+            raise ValueError(f"alpha must be above 0 or null, got {self.alpha}")
 
     def attach(self, label: str, module: nn.Module, targets: list[str]) -> None:
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]
+            lora_alpha=self.rank if self.alpha is None else self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
             use_dora=self.dora,
             target_modules=targets,

@@ -270,12 +270,33 @@ def _protocol_fits(parts: dict[str, Any]) -> list[str]:
     ]
 
 
+def _free_setting(parts: dict[str, Any]) -> list[str]:
+    match = parts["budget_match"]
+    if match is None:
+        return []
+    tree = {name: to_tree(parts[name]) for name in ("encoder", "projector", "llm", "tuning")}
+    counts = [key for key, value in _leaves(tree, "") if value is None or type(value) is int]
+    if match.setting in counts:
+        return []
+    hint = nearest(match.setting, counts) or f" (there are: {', '.join(counts)})"
+    return [f"budget_match.setting: '{match.setting}' is no whole number of the model{hint}"]
+
+
+def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(node, dict):
+        return [leaf for name, child in node.items() for leaf in _leaves(child, _join(key, name))]
+    if isinstance(node, list):
+        return [leaf for i, child in enumerate(node) for leaf in _leaves(child, f"{key}[{i}]")]
+    return [(key, node)]
+
+
 # Which parts of the config a check needs; it is left out where one of them has a mistake of its own.
 _CHECKS = (
     (("encoder", "llm", "tuning"), _adapter_targets),
     (("encoder", "llm", "tuning"), _rule_roles),
     (("train", "score"), _selected),
     (("data", "score"), _protocol_fits),
+    (("budget_match", "encoder", "projector", "llm", "tuning"), _free_setting),
 )
 
 

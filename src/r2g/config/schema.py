@@ -331,6 +331,33 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
+class Like:
+    """The parts in which the arm that sets the budget differs from this one; the others are the same."""
+
+    encoder: Annotated[Any, slots.ENCODERS] | None = None
+    projector: Annotated[Any, slots.PROJECTORS] | None = None
+    llm: Annotated[Any, slots.LLMS] | None = None
+    tuning: TuningPlan | None = None
+
+
+@dataclass(frozen=True)
+class BudgetMatch:
+    """Which `setting` (a key, such as projector.hidden) is solved for, and how many parameters shall learn.
+
+    `trainable` says it as a number; `like` says it by an arm: as many as would learn with the parts that it names.
+    """
+
+    setting: str
+    trainable: float | None = None
+    like: Like | None = None
+
+    def __post_init__(self) -> None:
+        check = Checks(self).each(("trainable",), at_least(1), "must be at least 1 or null")
+        words = "give exactly one of trainable and like"
+        check.joint(("trainable", "like"), lambda a, b: (a is None) != (b is None), words).done()
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that one run needs, checked."""
 
@@ -347,6 +374,7 @@ class RunConfig:
     track: Annotated[Any, slots.TRACKERS]
     cache: CacheSettings
     paths: Paths
+    budget_match: BudgetMatch | None = None
 
     def __post_init__(self) -> None:
         check = Checks(self).each(("seed",), at_least(0), "must not be negative")
