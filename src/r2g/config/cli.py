@@ -2,8 +2,26 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
+
+from r2g.config.paths import config_dir
 
 _VALUE = re.compile(r"^([A-Za-z_][\w.]*)=")
+
+
+def config_groups(folder: str | None) -> list[str]:
+    """The groups of our config tree, and of the folder that `--config-dir` adds."""
+    roots = [Path(config_dir()), *([Path(folder)] if folder else [])]
+    return [path.name for root in roots if root.is_dir() for path in root.iterdir() if path.is_dir()]
+
+
+def config_folder(arguments: Sequence[str]) -> str | None:
+    """The folder behind `-cd` or `--config-dir`, if it is there."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        if flag in ("-cd", "--config-dir"):
+            return value or following
+    return None
 
 
 def lenient(arguments: Sequence[str], groups: Sequence[str]) -> list[str]:

@@ -1,0 +1,181 @@
+"""Arms as child processes: started, watched, ended in time, and read once they are gone."""
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+_LOG = logging.getLogger(__name__)
+_PAUSE = 0.1  # seconds between two looks at the children
+_LOG_FILE = "output.log"
+GOOD = ("finished", "already there")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A job: its number in the sweep, what sets it apart, its command line, and Hydra's folder for it."""
+
+    number: int
+    title: str
+    command: list[str]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class End:
+    """How an arm ended; `status` is an outcome's, or `killed`, `timed out`, `stopped`, `not started`."""
+
+    status: str
+    seconds: float = 0.0
+    record: str | None = None
+    error: str | None = None
+    objective: float | None = None
+
+    @property
+    def good(self) -> bool:
+        """Is its record there?"""
+        return self.status in GOOD
+
+
+@dataclass
+class _Child:
+    arm: Arm
+    process: "subprocess.Popen[bytes]"
+    log: IO[bytes]
+    began: float
+    told: float | None = None  # when it was asked to end
+    late: bool = False
+
+    def ask_to_end(self) -> None:
+        """SIGTERM: a run in training writes a checkpoint and ends."""
+        self.told = self.told or time.monotonic()
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """At once, and with all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class _Signals:
+    """While inside, SIGINT and SIGTERM are noted instead of ending this process at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.count = 0
+
+    def __enter__(self) -> "_Signals":
+        self._old = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: Any) -> None:
+        self.number, self.count = number, self.count + 1
+
+
+def run_all(
+    arms: Sequence[Arm], parallel: int, limit: float | None, grace: float
+) -> tuple[list[End], int | None]:
+    """Run the arms, `parallel` at once, in their order; give their ends in that order.
+
+    An arm that takes more than `limit` seconds is asked to end by SIGTERM and killed `grace` seconds later. So are
+    all when this process gets SIGINT or SIGTERM (its number is given too); at a second one they are killed at once.
+    """
+    waiting, under_way = list(arms), list[_Child]()
+    ends = {arm.number: End("not started") for arm in arms}
+    with _Signals() as signals:
+        while under_way or (waiting and signals.number is None):
+            while waiting and len(under_way) < parallel and signals.number is None:
+                under_way.append(_start(waiting.pop(0)))
+            for child in list(under_way):
+                if child.process.poll() is not None:
+                    under_way.remove(child)
+                    ends[child.arm.number] = _end(child, signals.number is not None)
+                else:
+                    _press(child, signals, limit, grace)
+            time.sleep(_PAUSE)
+    return [ends[arm.number] for arm in arms], signals.number
+
+
+def _start(arm: Arm) -> _Child:
+    from r2g.core.outcome import forget_outcome
+
+    arm.folder.mkdir(parents=True, exist_ok=True)
+    forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
+    path = arm.folder / _LOG_FILE
+    log = path.open("wb")
+    log.write(f"$ {shlex.join(arm.command)}\n".encode())
+    log.flush()
+    # a session of its own: Ctrl-C reaches this process alone, which passes it on as SIGTERM
+    process = subprocess.Popen(
+        arm.command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_follow_parent(),
+    )
+    _LOG.info("#%d starts: %s (%s)", arm.number, arm.title, path)
+    return _Child(arm, process, log, time.monotonic())
+
+
+def _follow_parent() -> Callable[[], None] | None:
+    """On Linux, a child gets SIGTERM when this process is killed, so that no arm is left behind unwatched."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+
+
+def _press(child: _Child, signals: _Signals, limit: float | None, grace: float) -> None:
+    """Ask an arm to end, or kill it, if its time has come."""
+    now = time.monotonic()
+    if limit is not None and child.told is None and now - child.began > limit:
+        child.late = True
+        child.ask_to_end()
+    if signals.number is not None and child.told is None:
+        child.ask_to_end()
+    if signals.count > 1 or (child.told is not None and now - child.told > grace):
+        child.kill()
+
+
+def _end(child: _Child, stopping: bool) -> End:
+    """Read what a child left that has ended."""
+    from r2g.core.outcome import read_outcome
+
+    child.kill()  # what it started and left behind
+    child.log.close()
+    seconds = time.monotonic() - child.began
+    outcome, code = read_outcome(child.arm.folder), child.process.returncode
+    record, told = (outcome.record, outcome.error) if outcome is not None else (None, None)
+    if outcome is not None and outcome.status in GOOD and code == 0:
+        end = End(outcome.status, seconds, record, None, outcome.objective)
+    else:
+        status = "timed out" if child.late else "stopped" if stopping else "killed" if code < 0 else "failed"
+        end = End(status, seconds, record, told or _reason(child.arm.folder / _LOG_FILE, code))
+    _LOG.info(
+        "#%d %s after %.0f s%s", child.arm.number, end.status, seconds, f": {end.error}" if end.error else ""
+    )
+    return end
+
+
+def _reason(log: Path, code: int) -> str:
+    """What a child says that could not tell its own error."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    lines = (line.strip() for line in reversed(log.read_text(errors="replace").splitlines()[1:]))
+    last = next((line for line in lines if line and "HYDRA_FULL_ERROR" not in line), "no output")
+    return last if code else f"exited before its record was finished; its last line: {last}"

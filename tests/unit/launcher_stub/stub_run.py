@@ -1,0 +1,56 @@
+"""What the launcher's tests run in place of r2g.run: arms that end in every way, and start in a moment."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from r2g.core.outcome import Outcome
+
+
+def _raise() -> None:
+    raise ValueError("this arm raises")
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+_FAULTS = {
+    4: _raise,
+    5: lambda: sys.exit("this arm exits"),
+    6: _kill,
+    7: lambda: time.sleep(600),
+    8: lambda: sys.exit(0),
+}
+
+
+def _stop(*_: object) -> None:
+    Path("stopped").touch()
+    sys.exit("this arm wrote its checkpoint")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> float:
+    """Leave a file of the arm's number, unless a fault comes first; faults happen when FAULTS is set."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "DEAF" in os.environ else _stop)
+    record = Path(f"record-{config.number}")
+    job = Path(HydraConfig.get().runtime.output_dir)
+    with Path("started").open("a") as file:
+        file.write(f"{config.number} ")
+    status = "already there" if record.exists() else "finished"
+    Outcome("running", str(record)).write(job)
+    if "FAULTS" in os.environ and config.number in _FAULTS:
+        _FAULTS[config.number]()
+    record.write_text(config.text)
+    Outcome(status, str(record), objective=float(config.number)).write(job)
+    return float(config.number)
+
+
+if __name__ == "__main__":
+    main()
