@@ -5,11 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 E ?= smoke
+S ?= tuning_modes
 export HF_HUB_OFFLINE ?= 1
 export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run smoke test check fix test-slow bench wheel contact smollm2 clean
+.PHONY: help setup demo run sweep smoke test check fix test-slow bench wheel contact smollm2 clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +28,9 @@ demo: $(READY)  ## frozen tiny models, a linear projector: train, write, score, 
 
 run: $(READY)  ## one experiment: make run E=lora_mimic
 	$(BIN)/python -m r2g.run +experiment=$(E)
+
+sweep: $(READY)  ## many runs: make sweep S=tuning_modes; the same line again runs what is missing
+	$(BIN)/python -m r2g.run -cd sweeps -cn $(S)
 
 smoke: $(READY)  ## the whole way in seconds
 	$(BIN)/python -m r2g.run +experiment=smoke

@@ -8,11 +8,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2g.config.cli import lenient
-from r2g.config.paths import config_dir
+from r2g.config.sweep import Runs, compose_runs
 from r2g.core.tables import table
 
 if TYPE_CHECKING:
@@ -76,26 +74,21 @@ class _Walk:
 
 def compose(overrides: Sequence[str]) -> "RunConfig":
     """The settings that `python -m r2g.run` would get from the same words. Raises ConfigError, or Hydra's own."""
-    import hydra
-
-    from r2g.config.resolve import resolve
-
-    folder = str(Path(config_dir()).resolve())
-    groups = [p.name for p in Path(folder).iterdir() if p.is_dir()]
-    with hydra.initialize_config_dir(folder, version_base="1.3"):
-        return resolve(hydra.compose("config", overrides=lenient(overrides, groups)))
+    return compose_runs(overrides).configs[0]
 
 
 def cost(config: "RunConfig") -> Cost:
     """What a run of this config costs. Nothing is read, downloaded or computed; no data is needed.
 
+    A `budget_match` is solved first.
     Reports count as `train.max_tokens` long and studies as having all their views: the worst case. The prompt's
     length is a guess from its characters, since a tokenizer would have to be downloaded.
     """
     import torch
 
-    from r2g import checkpoint, model, session, tuning
+    from r2g import checkpoint, matching, model, session, tuning
 
+    config = matching.matched(config)
     dtype = session.DTYPES[config.train.precision]
     whole = model.assemble(config, torch.device("meta"), dtype)
     whole.llm.network.to(dtype)  # as it is loaded: norms too
@@ -118,7 +111,7 @@ def cost(config: "RunConfig") -> Cost:
     )
     micro = config.train.micro_batch
     return Cost(
-        budget=session.budget_of(whole),
+        budget=session.budget_of(whole, config),
         memory=memory,
         flops=Flops(walk.forward // micro, walk.backward // micro),
         trained_bytes=trained,
@@ -256,11 +249,128 @@ def show(found: Cost) -> str:
             table([f"memory, micro-batch {found.micro_batch}", "GB"], memory),
             table(["per training sample", "GFLOP"], work),
             table(["checkpoint", "GB"], files),
+            *([_fit(found)] if "match" in whole else []),
             f"Counted for reports of {found.report_tokens} tokens (the longest) and a prompt of about "
             f"{found.prompt_tokens} (guessed from its characters). GB are 10^9 bytes on one process, without the "
             "libraries' own.",
         ]
     )
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """What an arm of a sweep costs. `samples` are those of one run, None if only the data could tell."""
+
+    title: str
+    runs: int
+    samples: int | None
+    cost: Cost
+
+    @property
+    def teraflop(self) -> float | None:
+        """Training alone, over all runs of the arm."""
+        each = self.cost.flops.forward + self.cost.flops.backward
+        return None if self.samples is None else self.runs * self.samples * each / 10**12
+
+
+def arms(found: Runs, studies: int | None) -> list[ArmCost]:
+    """The runs of a sweep as arms: those that differ in their seed alone are counted once."""
+    from r2g import record
+    from r2g.config.resolve import to_tree
+
+    groups: dict[str, list[int]] = {}
+    for i, config in enumerate(found.configs):
+        groups.setdefault(record.run_id(to_tree(config), seed=False), []).append(i)
+    told = []
+    for members in groups.values():
+        config, title = found.configs[members[0]], found.titles[members[0]]
+        title = " ".join(word for word in title.split() if not word.startswith("seed="))
+        runs = found.trials or len(members)
+        told.append(ArmCost(title or "(as it is)", runs, _samples(config, studies), cost(config)))
+    return told
+
+
+def _samples(config: "RunConfig", studies: int | None) -> int | None:
+    """Studies that a run sees while it trains, if patience doesn't end it earlier."""
+    settings = config.train
+    if settings.steps is not None:
+        return settings.steps * settings.batch_size
+    known = studies or getattr(config.data, "train", None)
+    return None if known is None or settings.epochs is None else settings.epochs * known
+
+
+def show_arms(found: Sequence[ArmCost]) -> str:
+    """A sweep's cost as one table, with what it comes to."""
+    columns = [
+        "arm",
+        "runs",
+        "trainable",
+        "%",
+        "peak GB",
+        "checkpoint GB",
+        "GFLOP a sample",
+        "samples",
+        "TFLOP",
+    ]
+    rows: list[list[object]] = [
+        [arm.title, arm.runs, *_figures(arm), arm.samples, arm.teraflop] for arm in found
+    ]
+    work = [arm.teraflop for arm in found]
+    known = None if None in work else sum(w for w in work if w is not None)
+    seen = None if known is None else sum(arm.runs * (arm.samples or 0) for arm in found)
+    peak = max(arm.cost.memory.peak for arm in found) / _GB
+    files = sum(arm.runs * arm.cost.trained_bytes for arm in found) / _GB
+    rows.append(["in all", sum(arm.runs for arm in found), None, None, peak, files, None, seen, known])
+    fits = [f"{arm.title}: {_fit(arm.cost)}" for arm in found if "match" in arm.cost.budget]
+    unknown = (
+        ["Samples of runs counted in epochs: give --studies, the number in train."] if known is None else []
+    )
+    notes = [
+        "peak GB is of one process (in all: the largest); checkpoint GB of the trained parameters (in all: of all "
+        "runs). TFLOP are those of training, for all of an arm's runs; validating and writing reports come on top."
+    ]
+    return "\n\n".join(
+        [table(columns, rows), *(["\n".join(fits)] if fits else []), "\n".join(notes + unknown)]
+    )
+
+
+def _figures(arm: ArmCost) -> list[object]:
+    found = arm.cost
+    work = (found.flops.forward + found.flops.backward) / _GB
+    whole = found.budget
+    return [
+        whole["trainable"],
+        whole["trainable_percent"],
+        found.memory.peak / _GB,
+        found.trained_bytes / _GB,
+        work,
+    ]
+
+
+def _fit(found: Cost) -> str:
+    from r2g.session import match_in_words
+
+    return match_in_words(found.budget["match"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m r2g.budget", description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="as for python -m r2g.run, e.g. +experiment=lora_mimic")
+    parser.add_argument("-cd", "--config-dir", help="a folder of sweeps, as for r2g.run")
+    parser.add_argument("-cn", "--config-name", default="config", help="the sweep's name in that folder")
+    parser.add_argument("-m", "--multirun", action="store_true", help="the overrides name several runs")
+    parser.add_argument("--studies", type=int, help="studies in train, where runs are counted in epochs")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    return parser
+
+
+def _tell(words: argparse.Namespace) -> str:
+    found = compose_runs(words.overrides, words.config_dir, words.config_name, words.multirun)
+    if not found.many:
+        one = cost(found.configs[0])
+        return json.dumps(asdict(one)) if words.json else show(one)
+    told = arms(found, words.studies)
+    return json.dumps([asdict(arm) for arm in told]) if words.json else show_arms(told)
 
 
 def main() -> None:
@@ -270,15 +380,10 @@ def main() -> None:
     from r2g.config.resolve import ConfigError
     from r2g.tuning import PlanError
 
-    parser = argparse.ArgumentParser(prog="python -m r2g.budget", description=__doc__)
-    parser.add_argument("overrides", nargs="*", help="as for python -m r2g.run, e.g. +experiment=lora_mimic")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    words = parser.parse_intermixed_args()
     try:
-        found = cost(compose(words.overrides))
+        told = _tell(_parser().parse_intermixed_args())
     except (ConfigError, HydraException, PlanError) as error:
         sys.exit(str(error))
-    told = json.dumps(asdict(found)) if words.json else show(found)
     print(told)  # noqa: T201 - what a command says to its user
 
 
