@@ -19,7 +19,7 @@ GROUPS = sorted({path.relative_to(ROOT).parts[0] for path in FILES if path.paren
 CHOICES = [path for path in FILES if path.parent.parent == ROOT]
 PROTOCOLS = [path for path in FILES if path.parent == ROOT / "score" / "protocol"]
 # Composed by every test here, under Hydra's own node.
-BY_HYDRA = [ROOT / "config.yaml", ROOT / "hydra" / "help" / "r2g.yaml"]
+BY_HYDRA = [ROOT / "config.yaml", *(ROOT / "hydra").rglob("*.yaml")]
 
 
 def _title(path: Path) -> str:
@@ -43,7 +43,11 @@ def test_no_file_escapes() -> None:
 
 
 def test_every_group_is_a_part_of_a_run_or_an_experiment() -> None:
-    assert set(GROUPS) - {"experiment", "hydra"} == set(RunConfig.__dataclass_fields__) - {"name", "seed"}
+    assert set(GROUPS) - {"experiment", "hydra"} == set(RunConfig.__dataclass_fields__) - {
+        "name",
+        "seed",
+        "budget_match",
+    }
 
 
 def test_every_kind_has_a_file_of_its_name() -> None:

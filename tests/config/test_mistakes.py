@@ -86,6 +86,20 @@ MISTAKES = {
         ["encoder: ", "did you mean 'swin'?"],
     ),
     "misspelt shape": (["encoder=swin_base", "+encoder.shape.embed_dims=96"], ["embed_dims"]),
+    "free setting that isn't there": (
+        ["projector=mlp", "budget_match={trainable: 5e4, setting: projector.hiden}"],
+        [
+            "budget_match.setting: 'projector.hiden' is no whole number of the model; did you mean 'projector.hidden'?"
+        ],
+    ),
+    "free setting that isn't a count": (
+        ["budget_match={trainable: 5e4, setting: projector.norm}"],
+        ["budget_match.setting: 'projector.norm' is no whole number of the model"],
+    ),
+    "a budget without a target": (
+        ["budget_match={setting: projector.pool}"],
+        ["budget_match: give exactly one of trainable and like"],
+    ),
     "several at once": (
         [
             "train.stepz=5",
@@ -192,7 +206,7 @@ def test_metrics_give_what_they_promise(name: str, configured: Configured) -> No
 
 def test_the_command_line_leaves_groups_and_signs_alone() -> None:
     given = ["tuning=delta", "+a.b=1", "~seed", "hydra.job.chdir=true", "-m", "seed=1", "train.steps=2"]
-    assert lenient(given, ["tuning"]) == [*given[:5], "++seed=1", "++train.steps=2"]
+    assert lenient(given, ["tuning"]) == [*given[:6], "++train.steps=2"]
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ def test_of_8_arms_4_fail_in_4_ways_and_the_second_call_runs_exactly_those(tmp_p
     call = [sys.executable, "-m", "r2g.run", "-m", "+experiment=smoke", "seed=range(0,8)", "track=none"]
     call += ["train.checkpoint_steps=1", "score.controls=false", "train.device=cpu"]
     call += ["hydra.launcher.module=faulty_run", "hydra.launcher.parallel=2"]
-    limits = ["hydra.launcher.minutes=1", "hydra.launcher.grace_seconds=2"]
+    limits = ["hydra.launcher.minutes=1.5", "hydra.launcher.grace_seconds=2"]
     first = subprocess.run(
         [*call, *limits], env=env | {"FAULTS": "1"}, capture_output=True, text=True, check=False
     )

@@ -138,6 +138,13 @@ def test_what_processes_of_our_own_would_break_is_refused(tmp_path: Path) -> Non
     assert "hydra.launcher.parallel" in done.stderr
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    done = _go(tmp_path, "number=1,2", "++number=3")
+    assert done.returncode == 1
+    assert "number: given twice" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
 def test_all_mistakes_of_its_settings_are_told_at_once() -> None:
     with pytest.raises(ArmsFailed) as caught:
         ProcessLauncher(module="x", parallel=0, minutes=0, grace_seconds=-1)

@@ -160,12 +160,13 @@ def _end(child: _Child, stopping: bool) -> End:
     child.log.close()
     seconds = time.monotonic() - child.began
     outcome, code = read_outcome(child.arm.folder), child.process.returncode
+    asked = " after it was asked to end" if child.told is not None else ""
     record, told = (outcome.record, outcome.error) if outcome is not None else (None, None)
     if outcome is not None and outcome.status in GOOD and code == 0:
         end = End(outcome.status, seconds, record, None, outcome.objective)
     else:
         status = "timed out" if child.late else "stopped" if stopping else "killed" if code < 0 else "failed"
-        end = End(status, seconds, record, told or _reason(child.arm.folder / _LOG_FILE, code))
+        end = End(status, seconds, record, told or _reason(child.arm.folder / _LOG_FILE, code) + asked)
     _LOG.info(
         "#%d %s after %.0f s%s", child.arm.number, end.status, seconds, f": {end.error}" if end.error else ""
     )

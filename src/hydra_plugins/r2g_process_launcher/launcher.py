@@ -56,8 +56,10 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
-        from r2g.config.sweep import titles
+        from r2g.config.sweep import given_twice, titles
 
+        if problems := given_twice(job_overrides):
+            raise ArmsFailed("\n".join(problems))
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = [self._config_of(job, initial_job_idx + i) for i, job in enumerate(job_overrides)]
@@ -137,7 +139,13 @@ def _say(arms: Sequence[Arm], ends: Sequence[End]) -> None:
     from r2g.core.tables import table
 
     rows = [
-        [a.number, a.title, e.status, round(e.seconds), e.record and os.path.relpath(e.record), e.error]
+        [a.number, a.title, e.status, round(e.seconds), e.record and _short(e.record), e.error]
         for a, e in zip(arms, ends, strict=True)
     ]
     print("\n" + table(["#", "arm", "status", "seconds", "record", "error"], rows), flush=True)  # noqa: T201
+
+
+def _short(record: str) -> str:
+    """As seen from here, if it lies below."""
+    path = Path(record)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

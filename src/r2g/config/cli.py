@@ -6,6 +6,10 @@ from pathlib import Path
 
 from r2g.config.paths import config_dir
 
+_ALWAYS_THERE = (
+    "name",
+    "seed",
+)  # and so not misspelt; as they stand, they replace a sweep's axis of that name
 _VALUE = re.compile(r"^([A-Za-z_][\w.]*)=")
 
 
@@ -34,6 +38,6 @@ def lenient(arguments: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 def _lenient(argument: str, groups: frozenset[str]) -> str:
     found = _VALUE.match(argument)
-    if found is None or found[1] in groups or found[1].split(".")[0] == "hydra":
+    if found is None or found[1] in groups or found[1].split(".")[0] == "hydra" or found[1] in _ALWAYS_THERE:
         return argument
     return "++" + argument

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from r2g.config.schema import RunConfig
+from r2g.config.setting import dotted
 from r2g.core.registry import Registry, UnknownName, nearest
 from r2g.core.types import Cleaner
 
@@ -276,7 +277,7 @@ def _free_setting(parts: dict[str, Any]) -> list[str]:
         return []
     tree = {name: to_tree(parts[name]) for name in ("encoder", "projector", "llm", "tuning")}
     counts = [key for key, value in _leaves(tree, "") if value is None or type(value) is int]
-    if match.setting in counts:
+    if dotted(match.setting) in counts:
         return []
     hint = nearest(match.setting, counts) or f" (there are: {', '.join(counts)})"
     return [f"budget_match.setting: '{match.setting}' is no whole number of the model{hint}"]
@@ -286,7 +287,7 @@ def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:
     if isinstance(node, dict):
         return [leaf for name, child in node.items() for leaf in _leaves(child, _join(key, name))]
     if isinstance(node, list):
-        return [leaf for i, child in enumerate(node) for leaf in _leaves(child, f"{key}[{i}]")]
+        return [leaf for i, child in enumerate(node) for leaf in _leaves(child, f"{key}.{i}")]
     return [(key, node)]
 
 

@@ -1,4 +1,4 @@
-"""One setting of a config by its key, `projector.hidden` or `tuning.rules[0].last`: read, or put to another value."""
+"""One setting of a config by its key, `projector.hidden` or `tuning.rules.0.last`: read, or put to another value."""
 
 import dataclasses
 from typing import Any
@@ -17,8 +17,13 @@ def put(config: Any, key: str, value: Any) -> Any:
     return _put(config, _names(key), value)
 
 
+def dotted(key: str) -> str:
+    """`tuning.rules[0].last`, as mistakes are told, the way that the command line can take it."""
+    return key.replace("[", ".").replace("]", "")
+
+
 def _names(key: str) -> list[str]:
-    return key.replace("[", ".").replace("]", "").split(".")
+    return dotted(key).split(".")
 
 
 def _child(node: Any, name: str) -> Any:

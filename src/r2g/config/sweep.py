@@ -47,6 +47,7 @@ def compose_runs(
         else:
             params = [f"{key}={value}" for key, value in (node.sweeper.params or {}).items()]
             jobs, trials = _jobs(parser.parse_overrides(params + task), node.sweeper)
+        _refuse(given_twice(jobs))
         left = [*search, *(str(o.input_line) for o in ours)]
         composed = [hydra.compose(name, [*left, *lenient(job, config_groups(folder))]) for job in jobs]
     return Runs(titles(jobs), _resolved(composed, titles(jobs)), trials, many)
@@ -73,12 +74,26 @@ def _first(override: Any) -> str:
     return f"{key}={next(iter(override.sweep_string_iterator()))}"
 
 
+def given_twice(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """A problem for each key that a sweep and the command line both give, which Hydra takes for two axes."""
+    keys = [word.lstrip("+").partition("=")[0] for word in jobs[0]] if jobs else []
+    words = "given twice, by the sweep and on the command line; write it as ++{0} in the sweep's params"
+    return [f"{key}: {words.format(key)}" for key in sorted({k for k in keys if keys.count(k) > 1})]
+
+
 def titles(jobs: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """What sets each job apart: its overrides without those that all have, and without signs."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return tuple(
         " ".join(word.lstrip("+") for word in job if word not in common) or "(as it is)" for job in jobs
     )
+
+
+def _refuse(problems: list[str]) -> None:
+    from r2g.config.resolve import ConfigError
+
+    if problems:
+        raise ConfigError(problems)
 
 
 def _resolved(composed: Sequence[Any], names: Sequence[str]) -> tuple["RunConfig", ...]:
@@ -90,6 +105,5 @@ def _resolved(composed: Sequence[Any], names: Sequence[str]) -> tuple["RunConfig
             configs.append(resolve(raw))
         except ConfigError as error:
             problems += [f"{name}: {problem}" if len(composed) > 1 else problem for problem in error.problems]
-    if problems:
-        raise ConfigError(problems)
+    _refuse(problems)
     return tuple(configs)
