@@ -1,0 +1,100 @@
+"""What a sentence says of a mention: stated, negated or doubted, by the cues around it and where their scope ends."""
+
+import re
+from dataclasses import dataclass
+
+from r2g.chexpert.lexicon import cues
+
+BEFORE = {
+    "negative_before": "negative",
+    "uncertain_before": "uncertain",
+    "hypothetical_before": "hypothetical",
+}
+WEAK = "uncertain_weak"
+AFTER = {"negative_after": "negative", "uncertain_after": "uncertain", "hypothetical_after": "hypothetical"}
+_VERB = r"(?:is|are|was|were|remains?|appears?|has|have|persists?)"
+_ENDS_A_LIST = (
+    r"(?:not |also |readily |clearly |definitely )?(?:seen|identified|evident|present|noted|visualized|visualised|appreciated|demonstrated|"
+    r"detected|found|visible|apparent|observed|suspected|suggested)"
+)
+_OWN_VERB = re.compile(rf"^(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
+_LINK = re.compile(r"(?:or|nor|and|,|:)")
+_SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|there|shows?|remains?|with|without|in|at|of)\b")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a sentence, and what it is (a kind of cue, or an observation)."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def find_cues(sentence: str) -> list[Span]:
+    """The cues in their order. Of two that overlap the longer one counts, of two alike the kind listed first."""
+    spans = [Span(kind, *m.span()) for kind, pattern in cues().items() for m in pattern.finditer(sentence)]
+    spans.sort(key=lambda span: span.start - span.end)
+    kept: list[Span] = []
+    for span in spans:
+        if all(span.end <= other.start or other.end <= span.start for other in kept):
+            kept.append(span)
+    return sorted(kept, key=lambda span: span.start)
+
+
+def status(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str:
+    """`positive`, `negative`, `uncertain`, or `hypothetical` (a question or a history, which states nothing)."""
+    behind = _after(sentence, found, mentions, mention)
+    ahead = _before(sentence, found, mention)
+    if behind == "hypothetical" or (behind == "uncertain" and ahead == "negative"):
+        return behind
+    return ahead or behind or "positive"
+
+
+def _before(sentence: str, found: list[Span], mention: Span) -> str | None:
+    """The nearest cue ahead of the mention (or inside it) that reaches it."""
+    doubt = None
+    for cue in reversed(found):
+        inside = mention.start <= cue.start < mention.end and cue.kind == "negative_before"
+        if cue.start >= mention.start and not inside:
+            continue
+        if cue.kind == "stop" or _new_clause(sentence, cue, mention):
+            return doubt
+        if cue.kind == WEAK:
+            doubt = doubt or "uncertain"
+        elif cue.kind in BEFORE:
+            return BEFORE[cue.kind] if doubt is None or cue.kind == "negative_before" else doubt
+    return doubt
+
+
+def _new_clause(sentence: str, cue: Span, mention: Span) -> bool:
+    """Whether a comma between cue and mention opens a clause with a verb of its own."""
+    comma = sentence.rfind(" , ", cue.end, mention.start)
+    return comma >= 0 and _OWN_VERB.match(sentence[comma + 2 :]) is not None
+
+
+def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str | None:
+    """The first cue behind the mention that reaches back to it, over a list if need be."""
+    for cue in found:
+        if cue.start < mention.end:
+            continue
+        if cue.kind in AFTER:
+            return AFTER[cue.kind] if _reaches_back(sentence, cue, mentions, mention) else None
+        if cue.kind != "pseudo":
+            return None
+    return None
+
+
+def _reaches_back(sentence: str, cue: Span, mentions: list[Span], mention: Span) -> bool:
+    between = [m for m in mentions if mention.end <= m.start and m.end <= cue.start]
+    edges = [mention.end, *(edge for m in between for edge in (m.start, m.end)), cue.start]
+    links = [sentence[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    if len(links[-1].split()) > 8 or " , " in links[-1]:
+        return False
+    if not between:
+        return True
+    listed = all(_LINK.search(link) and not _SENTENCE_VERB.search(link) for link in links[:-1])
+    if not listed or not re.search(r"\b(?:or|nor|and)\b", links[-2]):
+        return False
+    single = re.match(r"(?:is|was|has)\b", sentence[cue.start :]) is not None
+    return not (single and re.search(r"\band\b", links[-2]))
