@@ -20,7 +20,11 @@ def main() -> None:
         _run([sys.executable, "-m", "build", "--wheel", "--outdir", str(place), str(ROOT)], ROOT)
         wheel = next(place.glob("*.whl"))
         names = zipfile.ZipFile(wheel).namelist()
-        for wanted in ("r2g/conf/config.yaml", "r2g/weights/tiny_llm/model.safetensors"):
+        for wanted in (
+            "r2g/conf/config.yaml",
+            "r2g/weights/tiny_llm/model.safetensors",
+            "r2g/chexpert/cues.yaml",
+        ):
             if wanted not in names:
                 sys.exit(f"the wheel lacks {wanted}")
         ours = {f"r2g/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}

@@ -1,1 +1,1 @@
-"""The 14 CheXpert observations by compact rules of our own: medspacy and negspacy need spaCy, too heavy beside this stack."""
+"""The 14 CheXpert observations by compact rules of our own: medspacy and negspacy need spaCy, too heavy here."""

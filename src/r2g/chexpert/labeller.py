@@ -1,6 +1,5 @@
 """A report's 14 labels: every mention's status, and the strongest of them for each observation."""
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
@@ -51,8 +50,12 @@ def label(report: str, hierarchy: bool = False) -> dict[str, Label]:
 @lru_cache(maxsize=50_000)
 def read(sentence: str) -> tuple[tuple[str, Label], ...]:
     """What one clean sentence says: an observation and a label for each mention."""
-    states = [(o.name, mark) for o in observations() for mark in _states(o, sentence)]
-    mentions = [span for o in observations() for span in _mentions(o, sentence)]
+    states: list[tuple[str, Label]] = []
+    mentions: list[Span] = []
+    for observation in observations():
+        settled = _settled(observation, sentence)
+        states += [(observation.name, mark) for mark, _ in settled]
+        mentions += _mentions(observation, sentence, [span for _, span in settled])
     if mentions:
         found = find_cues(sentence)
         marks = [(m.kind, status(sentence, found, mentions, m)) for m in mentions]
@@ -60,18 +63,19 @@ def read(sentence: str) -> tuple[tuple[str, Label], ...]:
     return tuple(states)
 
 
-def _states(observation: Observation, sentence: str) -> list[Label]:
-    """Labels of words that settle it by themselves: "normal heart size"."""
+def _settled(observation: Observation, sentence: str) -> list[tuple[Label, tuple[int, int]]]:
+    """Labels of words that need no cue ("normal heart size"), and where they stand."""
     rules = ((observation.uncertain, Label.uncertain), (observation.absent, Label.negative))
-    return [mark for pattern, mark in rules if pattern and pattern.search(sentence)]
+    return [(mark, m.span()) for pattern, mark in rules if pattern for m in pattern.finditer(sentence)]
 
 
-def _mentions(observation: Observation, sentence: str) -> list[Span]:
+def _mentions(observation: Observation, sentence: str, taken: list[tuple[int, int]]) -> list[Span]:
+    """Where the observation is named, apart from places that are taken and words that only look like it."""
     spans = [match.span() for match in observation.present.finditer(sentence)]
     if spans and observation.ignore:
-        taken = [match.span() for match in observation.ignore.finditer(sentence)]
-        spans = [span for span in spans if not any(a < span[1] and span[0] < b for a, b in taken)]
-    return [Span(observation.name, *span) for span in spans]
+        taken = taken + [match.span() for match in observation.ignore.finditer(sentence)]
+    free = [span for span in spans if not any(a < span[1] and span[0] < b for a, b in taken)]
+    return [Span(observation.name, *span) for span in free]
 
 
 def _strongest(marks: Iterable[Label]) -> Label:

@@ -14,8 +14,8 @@ WEAK = "uncertain_weak"
 AFTER = {"negative_after": "negative", "uncertain_after": "uncertain", "hypothetical_after": "hypothetical"}
 _VERB = r"(?:is|are|was|were|remains?|appears?|has|have|persists?)"
 _ENDS_A_LIST = (
-    r"(?:not |also |readily |clearly |definitely )?(?:seen|identified|evident|present|noted|visualized|visualised|appreciated|demonstrated|"
-    r"detected|found|visible|apparent|observed|suspected|suggested)"
+    r"(?:not |also |readily |clearly |definitely )?(?:seen|identified|evident|present|noted|visuali[sz]ed|"
+    r"appreciated|demonstrated|detected|found|visible|apparent|observed|suspected|suggested)"
 )
 _OWN_VERB = re.compile(rf"^(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
 _LINK = re.compile(r"(?:or|nor|and|,|:)")

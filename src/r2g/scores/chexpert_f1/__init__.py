@@ -1,0 +1,1 @@
+"""CheXpert F1 as an evaluate module."""
