@@ -1,10 +1,11 @@
 """A report's 14 labels: every mention's status, and the strongest of them for each observation."""
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 
-from r2g.chexpert.lexicon import OBSERVATIONS, OTHER, Observation, observations
+from r2g.chexpert.lexicon import OBSERVATIONS, OTHER, observations
 from r2g.chexpert.scope import Span, find_cues, status
 from r2g.chexpert.text import sentences
 
@@ -52,30 +53,32 @@ def read(sentence: str) -> tuple[tuple[str, Label], ...]:
     """What one clean sentence says: an observation and a label for each mention."""
     states: list[tuple[str, Label]] = []
     mentions: list[Span] = []
+    doubtful: set[Span] = set()
     for observation in observations():
-        settled = _settled(observation, sentence)
-        states += [(observation.name, mark) for mark, _ in settled]
-        mentions += _mentions(observation, sentence, [span for _, span in settled])
-    if mentions:
-        found = find_cues(sentence)
-        marks = [(m.kind, status(sentence, found, mentions, m)) for m in mentions]
-        states += [(name, Label(mark)) for name, mark in marks if mark != "hypothetical"]
+        absent = _spans(observation.absent, sentence)
+        states += [(observation.name, Label.negative)] * bool(absent)
+        doubted = _free(_spans(observation.uncertain, sentence), absent)
+        ignored = _spans(observation.ignore, sentence)
+        stated = _free(_spans(observation.present, sentence), absent + doubted + ignored)
+        doubtful |= {Span(observation.name, *span) for span in doubted}
+        mentions += [Span(observation.name, *span) for span in doubted + stated]
+    found = find_cues(sentence) if mentions else []
+    for mention in mentions:
+        mark = status(sentence, found, mentions, mention)
+        if mark == "positive" and mention in doubtful:
+            mark = "uncertain"
+        if mark != "hypothetical":
+            states.append((mention.kind, Label(mark)))
     return tuple(states)
 
 
-def _settled(observation: Observation, sentence: str) -> list[tuple[Label, tuple[int, int]]]:
-    """Labels of words that need no cue ("normal heart size"), and where they stand."""
-    rules = ((observation.uncertain, Label.uncertain), (observation.absent, Label.negative))
-    return [(mark, m.span()) for pattern, mark in rules if pattern for m in pattern.finditer(sentence)]
+def _spans(pattern: re.Pattern[str] | None, sentence: str) -> list[tuple[int, int]]:
+    return [match.span() for match in pattern.finditer(sentence)] if pattern else []
 
 
-def _mentions(observation: Observation, sentence: str, taken: list[tuple[int, int]]) -> list[Span]:
-    """Where the observation is named, apart from places that are taken and words that only look like it."""
-    spans = [match.span() for match in observation.present.finditer(sentence)]
-    if spans and observation.ignore:
-        taken = taken + [match.span() for match in observation.ignore.finditer(sentence)]
-    free = [span for span in spans if not any(a < span[1] and span[0] < b for a, b in taken)]
-    return [Span(observation.name, *span) for span in free]
+def _free(spans: list[tuple[int, int]], taken: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those that overlap none that is taken."""
+    return [span for span in spans if not any(a < span[1] and span[0] < b for a, b in taken)]
 
 
 def _strongest(marks: Iterable[Label]) -> Label:

@@ -6,18 +6,25 @@ from dataclasses import dataclass
 from r2g.chexpert.lexicon import cues
 
 BEFORE = {
+    "uncertain_between": "uncertain",
     "negative_before": "negative",
     "uncertain_before": "uncertain",
     "hypothetical_before": "hypothetical",
 }
-WEAK = "uncertain_weak"
-AFTER = {"negative_after": "negative", "uncertain_after": "uncertain", "hypothetical_after": "hypothetical"}
+WEAK, NEAR = "uncertain_weak", "uncertain_near"
+AFTER = {
+    "uncertain_between": "uncertain",
+    "negative_after": "negative",
+    "uncertain_after": "uncertain",
+    "hypothetical_after": "hypothetical",
+}
 _VERB = r"(?:is|are|was|were|remains?|appears?|has|have|persists?)"
 _ENDS_A_LIST = (
     r"(?:not |also |readily |clearly |definitely )?(?:seen|identified|evident|present|noted|visuali[sz]ed|"
     r"appreciated|demonstrated|detected|found|visible|apparent|observed|suspected|suggested)"
 )
 _OWN_VERB = re.compile(rf"^(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
+_ASIDE = re.compile(r" , [\w ]{1,40} , $")
 _LINK = re.compile(r"(?:or|nor|and|,|:)")
 _SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|there|shows?|remains?|with|without|in|at|of)\b")
 
@@ -60,8 +67,10 @@ def _before(sentence: str, found: list[Span], mention: Span) -> str | None:
             continue
         if cue.kind == "stop" or _new_clause(sentence, cue, mention):
             return doubt
+        if cue.kind == NEAR and " , " not in sentence[cue.end : mention.start]:
+            return "uncertain"
         if cue.kind == WEAK:
-            doubt = doubt or "uncertain"
+            doubt = "uncertain"
         elif cue.kind in BEFORE:
             return BEFORE[cue.kind] if doubt is None or cue.kind == "negative_before" else doubt
     return doubt
@@ -89,7 +98,7 @@ def _reaches_back(sentence: str, cue: Span, mentions: list[Span], mention: Span)
     between = [m for m in mentions if mention.end <= m.start and m.end <= cue.start]
     edges = [mention.end, *(edge for m in between for edge in (m.start, m.end)), cue.start]
     links = [sentence[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
-    if len(links[-1].split()) > 8 or " , " in links[-1]:
+    if len(links[-1].split()) > 8 or (" , " in links[-1] and not _ASIDE.match(links[-1])):
         return False
     if not between:
         return True

@@ -25,7 +25,15 @@ _PUNCTUATION = re.compile(r"\s*([,:?])\s*")
 
 def sentences(report: str) -> list[str]:
     """Lower-case sentences; words, commas, colons and question marks stand apart by one space."""
-    text = report.lower().replace("\r", "").replace("’", "'").replace("–", "-").replace("—", " , ")
+    text = (
+        report.lower()
+        .replace("\r", "")
+        .replace("’", "'")
+        .replace("can't", "cannot")
+        .replace("n't", " not")
+        .replace("–", "-")
+        .replace("—", " , ")
+    )
     text = _ASIDE_SECTION.sub(" \n\n", text)
     text = _HEADING.sub(" \n\n", text)
     text = _LIST_NUMBER.sub(" \x1e ", text)
