@@ -116,6 +116,9 @@ No pneumothorax with a small effusion on the left. | -pneumothorax +effusion
 Apart from a small effusion, no consolidation. | +effusion -consolidation
 Small effusion, no pneumothorax. | +effusion -pneumothorax
 Cardiomegaly without edema. | +heart -edema
+No pneumothorax is seen and the effusion is small. | -pneumothorax +effusion
+No pneumothorax and small left effusion. | -pneumothorax +effusion
+No consolidation - mild cardiomegaly. | -consolidation +heart
 No appreciable pneumothorax, unchanged left effusion. | -pneumothorax +effusion
 # negation behind
 Pneumothorax is not seen. | -pneumothorax
@@ -126,6 +129,8 @@ The effusion has resolved. | -effusion
 The previously noted right pneumothorax is no longer visualized. | -pneumothorax
 Pneumonia has been ruled out. | -pneumonia
 Pneumonia is unlikely. | -pneumonia
+Pneumonia ruled out. | -pneumonia
+Pneumonia is felt to be less likely. | -pneumonia
 Pneumothorax: none. | -pneumothorax
 Pneumothorax has resolved with a persistent effusion. | -pneumothorax +effusion
 # words that only look like a negation

@@ -48,7 +48,7 @@ def _clean(sentence: str) -> str:
     flat = re.sub(r"\band\s*/\s*or\b", "or", flat)
     flat = re.sub(r"\b(r|h|s|w|c)/(o|p)\b", r"\1 \2", flat)
     flat = re.sub(r"(?<=[a-z])/(?=[a-z])", " or ", flat)
-    flat = re.sub(r"[()\[\]{}]", " , ", flat)
+    flat = re.sub(r"[()\[\]{}]|\s-+\s", " , ", flat)
     flat = re.sub(r"[^\w\s,:?.]", " ", flat)
     flat = _PUNCTUATION.sub(r" \1 ", flat)
     words = " ".join(corrected(word) for word in flat.split()).strip(" ,.")
