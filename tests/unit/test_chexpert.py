@@ -107,6 +107,7 @@ Lungs without consolidation, nodule/mass and/or effusion. | -consolidation -lesi
 # where a negation ends
 No pneumothorax, but a small left effusion. | -pneumothorax +effusion
 No edema; however, there is atelectasis. | -edema +atelectasis
+No atelectasis or airspace disease. | -atelectasis -opacity
 No pneumothorax although a small effusion remains. | -pneumothorax +effusion
 No consolidation except for linear atelectasis. | -consolidation +atelectasis
 No effusion, and there is mild edema. | -effusion +edema
@@ -266,7 +267,7 @@ def test_what_was_asked_is_not_what_was_found() -> None:
 def test_sentences_keep_numbers_and_lose_layout() -> None:
     assert sentences("1. A 1.5 cm\nnodule.\n2. Air-space disease (mild)") == [
         "a 1.5 cm nodule",
-        "air space disease , mild",
+        "airspace disease , mild",
     ]
 
 

@@ -77,9 +77,9 @@ def _before(sentence: str, found: list[Span], mention: Span) -> str | None:
 
 
 def _new_clause(sentence: str, cue: Span, mention: Span) -> bool:
-    """Whether a comma between cue and mention opens a clause with a verb of its own."""
+    """Whether a comma between cue and mention, not right behind the cue, opens a clause with a verb of its own."""
     comma = sentence.rfind(" , ", cue.end, mention.start)
-    return comma >= 0 and _OWN_VERB.match(sentence[comma + 2 :]) is not None
+    return comma > cue.end and _OWN_VERB.match(sentence[comma + 2 :]) is not None
 
 
 def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str | None:

@@ -51,5 +51,6 @@ def _clean(sentence: str) -> str:
     flat = re.sub(r"[()\[\]{}]|\s-+\s", " , ", flat)
     flat = re.sub(r"[^\w\s,:?.]", " ", flat)
     flat = _PUNCTUATION.sub(r" \1 ", flat)
+    flat = flat.replace("air space", "airspace")
     words = " ".join(corrected(word) for word in flat.split()).strip(" ,.")
     return re.sub(r"(?: ,)+", " ,", words)

@@ -50,7 +50,7 @@ class ChexpertF1(evaluate.Metric):
         per_report: dict[str, list[float]] = {}
         for reading, stated in READINGS.items():
             counts = _counts(_table(written, stated), _table(known, stated))
-            alone = dict(zip(OBSERVATIONS, counts.sum(axis=1).T, strict=True))
+            alone = dict(zip(OBSERVATIONS, counts.sum(axis=1).T.tolist(), strict=True))
             alone = {name: row for name, row in alone.items() if row[0] + row[2]}
             for size, names in SETS.items():
                 chosen = counts[:, :, [OBSERVATIONS.index(name) for name in names]]
@@ -71,8 +71,8 @@ def scored(hits: int, wrong: int, missed: int) -> tuple[float, float, float]:
     )
 
 
-def _corpus(size: str, reading: str, counts: np.ndarray, alone: list[np.ndarray]) -> dict[str, float]:
-    micro = scored(*counts.sum(axis=(1, 2)))
+def _corpus(size: str, reading: str, counts: np.ndarray, alone: list[list[int]]) -> dict[str, float]:
+    micro = scored(*counts.sum(axis=(1, 2)).tolist())
     macro = float(np.mean([scored(*row)[0] for row in alone])) if alone else micro[0]
     named = {f"chexpert{size}_{p}_micro_{reading}": v for p, v in zip(PARTS, micro, strict=True)}
     return {**named, f"chexpert{size}_f1_macro_{reading}": macro}
@@ -80,7 +80,7 @@ def _corpus(size: str, reading: str, counts: np.ndarray, alone: list[np.ndarray]
 
 def _rows(size: str, reading: str, counts: np.ndarray) -> dict[str, list[float]]:
     totals = counts.sum(axis=2)
-    rows = {f"chexpert{size}_f1_{reading}": [scored(*row)[0] for row in totals.T]}
+    rows = {f"chexpert{size}_f1_{reading}": [scored(*row)[0] for row in totals.T.tolist()]}
     for name, part in zip(("hits", "false", "missed"), totals, strict=True):
         rows[f"chexpert{size}_{name}_{reading}"] = part.astype(float).tolist()
     return rows
