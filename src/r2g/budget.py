@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,11 +69,6 @@ class _Walk:
     peak: int
     forward: int
     backward: int
-
-
-def compose(overrides: Sequence[str]) -> "RunConfig":
-    """The settings that `python -m r2g.run` would get from the same words. Raises ConfigError, or Hydra's own."""
-    return compose_runs(overrides).configs[0]
 
 
 def cost(config: "RunConfig") -> Cost:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,13 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 
 def save_trained(model: nn.Module, path: Path) -> None:
     """Write `trained_state` as safetensors; the list of trained names goes into the file's header."""
+    write_trained({n: t.cpu().clone() for n, t in trained_state(model).items()}, trainable(model), path)
+
+
+def write_trained(tensors: Mapping[str, Tensor], trained: Iterable[str], path: Path) -> None:
+    """The same from tensors; `trained` names those of them that learn."""
     draft = path.with_name("." + path.name)
-    tensors = {n: t.cpu().clone() for n, t in trained_state(model).items()}
-    save_file(tensors, draft, metadata={"trained": json.dumps(sorted(trainable(model)))})
+    save_file(dict(tensors), draft, metadata={"trained": json.dumps(sorted(trained))})
     draft.replace(path)
 
 

@@ -112,9 +112,14 @@ def decoded(path: str, size: int, channels: int) -> torch.Tensor:
 
 
 def tokenize(split: Any, llm: LanguageModel, settings: TrainSettings) -> list[list[int]]:
-    """Each report and `</s>` as one text, then cut at `max_tokens`: a report that is too long has no `</s>`."""
-    texts = [text + (llm.tokenizer.eos_token or "") for text in split["report"]]
-    ids = llm.tokenizer(texts, add_special_tokens=False, truncation=True, max_length=settings.max_tokens)
+    """The token ids of each report of a split."""
+    return cut(split["report"], llm.tokenizer, settings.max_tokens)
+
+
+def cut(reports: Sequence[str], tokenizer: Any, length: int) -> list[list[int]]:
+    """Each report and `</s>` as one text, then cut at `length`: a report that is too long has no `</s>`."""
+    texts = [text + (tokenizer.eos_token or "") for text in reports]
+    ids = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=length)
     return [list(row) for row in ids["input_ids"]]
 
 

@@ -18,10 +18,10 @@ from r2g.projectors.base import Pooled
 class Batch:
     """Studies as tensors; made on the CPU by `r2g.data.collate`.
 
-    `images` are bytes [batch, view, channel, height, width], or a frozen encoder's patches, computed before:
-    [batch, view, patch, vision]; `view_mask` says which views exist and `films` are the
-    flat indices (batch * view) of those. `tokens` are reports with `</s>`, padded on the right; `targets` are the flat
-    indices (batch * text) of the tokens that count in the loss.
+    `images` are films as bytes [batch, view, channel, height, width], or as floats that are normalized already; or a
+    frozen encoder's patches, computed before: [batch, view, patch, vision]. `view_mask` says which views exist and
+    `films` are the flat indices (batch * view) of those. `tokens` are reports with `</s>`, padded on the right;
+    `targets` are the flat indices (batch * text) of the tokens that count in the loss.
     """
 
     ids: tuple[str, ...]
@@ -34,7 +34,7 @@ class Batch:
     @property
     def encoded(self) -> bool:
         """Whether the encoder's work is done already."""
-        return self.images.is_floating_point()
+        return self.images.ndim == 4
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
@@ -78,10 +78,10 @@ class ReportGenerator(nn.Module):
         return grid.flatten(1, 2), mask.flatten(1, 2)
 
     def patches(
-        self, films: UInt8[Tensor, "film channel height width"]
+        self, films: UInt8[Tensor, "film channel height width"] | Float[Tensor, "film channel height width"]
     ) -> Float[Tensor, "film patch vision"]:
-        """What the encoder gives for each film, pooled if the setting says so."""
-        pixels = (films.float() / 255 - self.mean) / self.std
+        """What the encoder gives for each film (bytes, or normalized floats), pooled if the setting says so."""
+        pixels = films if films.is_floating_point() else (films.float() / 255 - self.mean) / self.std
         with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.encoder)):
             return self.pool(self.encoder(pixels))
 
@@ -111,9 +111,14 @@ class ReportGenerator(nn.Module):
         hidden = self.llm.hidden(inputs, mask)[:, prefix.shape[1] - 1 :]
         return self.llm.loss(hidden.flatten(0, 1)[batch.targets], batch.tokens.flatten()[batch.targets])
 
-    @torch.no_grad()
     def generate(self, batch: Batch, decode: DecodeSettings) -> list[str]:
-        """One report a study. The prompt is computed once a study, not once a beam."""
+        """One report a study."""
+        texts = self.llm.tokenizer.batch_decode(self.write(batch, decode), skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    @torch.no_grad()
+    def write(self, batch: Batch, decode: DecodeSettings) -> Int[Tensor, "batch text"]:
+        """The new tokens of each study, padded on the right. The prompt is computed once a study, not once a beam."""
         prefix, mask = self.prefix(batch)
         mask = prefix.new_ones(prefix.shape[:2], dtype=torch.bool) if mask is None else mask
         network = self.llm.network
@@ -130,14 +135,12 @@ class ReportGenerator(nn.Module):
             warnings.filterwarnings(
                 "ignore", "Passing `repetition_penalty` with `inputs_embeds`", UserWarning
             )
-            ids = network.generate(
+            return network.generate(
                 inputs_embeds=prefix,
                 attention_mask=mask.long(),
                 past_key_values=cache,
                 **generation(decode, self.llm),
             )
-        texts = self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
 
     def _text(self, ids: tuple[int, ...], like: Tensor) -> Float[Tensor, "batch text llm"]:
         tokens: Int[Tensor, " text"] = torch.tensor(ids, device=like.device, dtype=torch.long)

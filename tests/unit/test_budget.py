@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from r2g import budget
+from r2g.config.compose import compose
 
 _SMALL = [
     *(
@@ -20,6 +21,7 @@ _SMALL = [
         "encoder.shape.embed_dim=64",
         "encoder.shape.depths=[2,2,2,2]",
     ),
+    "train.precision=bf16",
     *("encoder.shape.num_heads=[2,4,8,16]", "llm=llama2_7b_chat", "llm.source=nobody/small"),
     *("llm.shape.vocab_size=8000", "llm.shape.hidden_size=512", "llm.shape.intermediate_size=1376"),
     *("llm.shape.num_hidden_layers=8", "llm.shape.num_attention_heads=8", "llm.shape.num_key_value_heads=8"),
@@ -37,7 +39,7 @@ _SMALL = [
 )
 def test_r2gengpts_modes_cost_what_the_paper_says(experiment: str, trainable: int, total: int) -> None:
     found = budget.cost(
-        budget.compose([f"+experiment={experiment}", "train.micro_batch=1", "data.root=null"])
+        compose([f"+experiment={experiment}", "train.micro_batch=1", "data.root=null"])
     )
     assert (found.budget["trainable"], found.budget["total"]) == (trainable, total)
     assert found.memory.gradients == 4 * trainable
@@ -48,20 +50,20 @@ def test_r2gengpts_modes_cost_what_the_paper_says(experiment: str, trainable: in
 
 @pytest.mark.parametrize("mode", ["shallow", "lora", "deep"])
 def test_the_two_datasets_of_the_paper_differ_only_in_settings(mode: str) -> None:
-    mimic, iu = (budget.compose([f"+experiment={mode}_{data}"]) for data in ("mimic", "iu"))
+    mimic, iu = (compose([f"+experiment={mode}_{data}"]) for data in ("mimic", "iu"))
     assert (mimic.tuning, mimic.encoder, mimic.llm) == (iu.tuning, iu.encoder, iu.llm)
     assert (iu.train.batch_size, iu.train.epochs, iu.train.max_tokens, iu.train.evals) == (16, 15, 60, 15)
 
 
 def test_a_frozen_encoder_has_no_backward() -> None:
-    costs = {mode: budget.cost(budget.compose([*_SMALL, f"tuning={mode}"])) for mode in ("shallow", "deep")}
+    costs = {mode: budget.cost(compose([*_SMALL, f"tuning={mode}"])) for mode in ("shallow", "deep")}
     assert costs["shallow"].flops.forward == costs["deep"].flops.forward
     assert costs["shallow"].flops.backward < costs["deep"].flops.backward
     assert costs["shallow"].memory.activations < costs["deep"].memory.activations
 
 
 def test_checkpointing_trades_memory_for_work() -> None:
-    plain, again = (budget.cost(budget.compose([*_SMALL, f"llm.checkpointing={on}"])) for on in (False, True))
+    plain, again = (budget.cost(compose([*_SMALL, f"llm.checkpointing={on}"])) for on in (False, True))
     assert again.memory.peak < plain.memory.peak
     assert again.flops.backward > 1.3 * plain.flops.backward
     assert again.flops.forward == plain.flops.forward
@@ -69,7 +71,7 @@ def test_checkpointing_trades_memory_for_work() -> None:
 
 def test_quantized_matrices_weigh_less_and_the_rest_stays() -> None:
     loads = ("16bit", "8bit", "4bit")
-    sixteen, eight, four = (budget.cost(budget.compose([*_SMALL, f"llm.load={load}"])) for load in loads)
+    sixteen, eight, four = (budget.cost(compose([*_SMALL, f"llm.load={load}"])) for load in loads)
     matrices = 8 * (4 * 512 * 512 + 3 * 512 * 1376)
     rows = 8 * (4 * 512 + 2 * 1376 + 512)
     assert sixteen.memory.weights - eight.memory.weights == matrices - 4 * rows
@@ -79,7 +81,7 @@ def test_quantized_matrices_weigh_less_and_the_rest_stays() -> None:
 
 def test_more_views_side_by_side_are_more_tokens() -> None:
     mean, concat = (
-        budget.cost(budget.compose([*_SMALL, "data.max_views=2", f"encoder.views={v}"]))
+        budget.cost(compose([*_SMALL, "data.max_views=2", f"encoder.views={v}"]))
         for v in ("mean", "concat")
     )
     assert concat.flops.forward > mean.flops.forward
@@ -103,7 +105,7 @@ def test_the_command_prints_json_and_refuses_a_typo() -> None:
 @pytest.mark.parametrize("mode", ["shallow", "delta", "deep"])
 def test_the_estimate_is_what_a_real_step_needs(mode: str, precision: str) -> None:
     words = [*_SMALL, f"tuning={mode}", f"train.precision={precision}"]
-    memory = budget.cost(budget.compose(words)).memory
+    memory = budget.cost(compose(words)).memory
     # freed blocks must go back to the system at once, or the mark counts what the allocator keeps
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     child = subprocess.run(
@@ -127,7 +129,7 @@ def _measure(words: list[str]) -> int:
     from r2g.core.hub import model_config
     from r2g.llms import causal_lm
 
-    config = budget.compose(words)
+    config = compose(words)
     shape = model_config(config.llm.source, config.llm.shape)
     dtype = session.DTYPES[config.train.precision]
     causal_lm.load_directory = lambda *_, **__: (AutoModelForCausalLM.from_config(shape).to(dtype), None)

@@ -53,8 +53,23 @@ def load_directory(
     source: str | Path, dtype: torch.dtype, device: torch.device, **quantization: Any
 ) -> tuple[Any, Any]:
     """Network and tokenizer of a local directory or hub id, weights in `dtype` on `device`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(source)
     network: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **quantization)
+    tokenizer = _tokenizer(source, network.config.model_type)
     return (network if quantization else network.to(device=device)), tokenizer
+
+
+def _tokenizer(source: str | Path, family: str) -> Any:
+    """The tokenizer that the source names; a Llama directory that names none holds a LlamaTokenizer.
+
+    Left to guess from a bare SentencePiece file, AutoTokenizer drops the blank in front of a text's first word.
+    """
+    from transformers import AutoTokenizer, LlamaTokenizer
+
+    folder = Path(source)
+    bare = (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file()
+    named = folder / "tokenizer_config.json"
+    if family == "llama" and bare and "tokenizer_class" not in (named.read_text() if named.is_file() else ""):
+        return LlamaTokenizer.from_pretrained(source)
+    return AutoTokenizer.from_pretrained(source)
