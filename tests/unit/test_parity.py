@@ -228,3 +228,32 @@ def test_weights_come_from_files_too_and_must_fit(models: Make, tmp_path: Path) 
             parity.build(swin, llama, given, "delta")
     with pytest.raises(Unfit, match="doesn't learn in this mode"):
         parity.build(swin, llama, weights, "shallow")
+
+
+def test_the_readmes_snippet_runs(
+    pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM, SwinConfig, SwinModel
+
+    readme = Path(__file__).parents[2] / "README.md"
+    blocks = [part.split("```")[0] for part in readme.read_text().split("```python\n")[1:]]
+    (snippet,) = [block for block in blocks if "parity.build" in block]
+    assert len([line for line in snippet.splitlines() if line]) <= 10
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        eyes = SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
+        SwinModel(eyes).save_pretrained("swin")
+        mouth = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+        LlamaForCausalLM(LlamaConfig(vocab_size=420, **mouth)).save_pretrained("llama")
+        Path("llama/tokenizer.model").write_bytes(pieces.read_bytes())
+        names = {"llama_proj.weight": (16, 64), "llama_proj.bias": (16,), "layer_norm.weight": (16,)}
+        save_file(
+            {n: torch.randn(s) for n, s in {**names, "layer_norm.bias": (16,)}.items()},
+            "projector.safetensors",
+        )
+        exec(compile(snippet, str(readme), "exec"), space := {})
+    assert "tensor(" in capsys.readouterr().out
+    assert set(space["found"].gradients) == set(space["weights"])
+    assert space["found"].ids.shape[0] == 2
+    assert 40 <= space["found"].ids.shape[1] <= 100
