@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 E ?= smoke
 S ?= tuning_modes
+Q ?= tuning_modes
 export HF_HUB_OFFLINE ?= 1
 export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run sweep smoke test check fix test-slow bench wheel contact smollm2 clean
+.PHONY: help setup demo run sweep smoke compare test check fix test-slow bench wheel contact smollm2 clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +35,9 @@ sweep: $(READY)  ## many runs: make sweep S=tuning_modes; the same line again ru
 
 smoke: $(READY)  ## the whole way in seconds
 	$(BIN)/python -m r2g.run +experiment=smoke
+
+compare: $(READY)  ## the report of one question from its records: make compare Q=projectors
+	$(BIN)/python -m r2g.compare experiments/$(Q)
 
 check: $(READY)  ## format, lint, types, import layers
 	$(BIN)/ruff format --check src tests benchmarks

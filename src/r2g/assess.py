@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from r2g.config.schema import DecodeSettings, TrainSettings
+from r2g.core.resample import others
 from r2g.core.slots import METRICS
 from r2g.core.types import Prediction, Scores
 from r2g.data import Share, Studies, batches, by_length, collate_for
@@ -123,10 +124,8 @@ def controls(
     * constant: the one train report that is nearest to the other train reports (mean ROUGE-L).
     """
     constant = constant_report(train, seed)
-    order = np.random.default_rng(seed).permutation(len(predictions))
-    moved = {int(a): predictions[int(b)].hypothesis for a, b in zip(order, np.roll(order, 1), strict=True)}
     variants = {
-        "shuffled": [moved[i] for i in range(len(predictions))],
+        "shuffled": [predictions[i].hypothesis for i in others(len(predictions), seed)],
         "blank": [blank()] * len(predictions),
         "constant": [constant] * len(predictions),
     }

@@ -18,7 +18,7 @@ from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
-from r2g.core import keys, ngrams
+from r2g.core import keys, memory, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.core.types import SPLITS, Cleaner, Prediction
@@ -380,6 +380,7 @@ def _result(
         "status": "finished",
         "budget": setup.budget,
         "training": asdict(fitted.progress),
+        "peak_memory": memory.peak(setup.accelerator.device),
         "reuse": asdict(setup.reuse),
         "convergence": {k.split("/", 1)[1]: v for k, v in fitted.convergence.summary().items()},
         "protocol": outcome.stamp,

@@ -1,11 +1,27 @@
 """How many bytes of tensors are alive while code runs, real or pretended, and the most that ever were."""
 
+import sys
 import weakref
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+def peak(device: torch.device) -> dict[str, Any]:
+    """The most memory that this process ever had: `bytes`, and `what`: `cuda` (its tensors) or `resident` (all of it).
+
+    Empty where the system doesn't tell.
+    """
+    if device.type == "cuda":
+        return {"what": "cuda", "bytes": torch.cuda.max_memory_allocated(device)}
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"what": "resident", "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
 class LiveBytes(TorchDispatchMode):

@@ -28,6 +28,14 @@ def bootstrap(reports: int, resamples: int, seed: int) -> np.ndarray:
     return counts.reshape(resamples, reports).astype(np.int32)
 
 
+def others(reports: int, seed: int) -> np.ndarray:
+    """For each report, the one whose text it gets in the control `shuffled`; of two or more, none keeps its own."""
+    order = np.random.default_rng(seed).permutation(reports)
+    source = np.empty(reports, np.int64)
+    source[order] = np.roll(order, 1)
+    return source
+
+
 class Resampler:
     """Systems that wrote reports for the same references, ready to be scored on any draw of the reports.
 
@@ -50,7 +58,7 @@ class Resampler:
 
     def bleu(self, weights: np.ndarray) -> np.ndarray:
         """BLEU-1 to -4 [resample, system, order]."""
-        return np.stack([_bleu(weights @ system.counts) for system in self._systems], axis=1)
+        return np.stack([bleu_of(weights @ system.counts) for system in self._systems], axis=1)
 
     def cider(self, weights: np.ndarray, threads: int | None = None) -> np.ndarray:
         """CIDEr [resample, system], on all cores unless `threads` says otherwise."""
@@ -147,7 +155,7 @@ def _per_order(counts: Any, orders: np.ndarray) -> np.ndarray:
     return np.stack([counts @ (orders == n + 1).astype(float) for n in range(ORDERS)], axis=1)
 
 
-def _bleu(sums: np.ndarray) -> np.ndarray:
+def bleu_of(sums: np.ndarray) -> np.ndarray:
     """BLEU-1 to -4 [resample, order] of summed counts: correct and guessed by order, and the references' words."""
     correct, guessed = sums[:, :ORDERS], sums[:, ORDERS : 2 * ORDERS]
     precision = np.cumprod((correct + _TINY) / (guessed + _SMALL), axis=1)

@@ -1,0 +1,121 @@
+"""Corpus scores of a run as functions of its reports: what can be drawn again, and swapped, exactly."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from r2g.compare.runs import Run
+from r2g.core.ngrams import ORDERS
+from r2g.core.resample import bleu_of
+
+_LABELS = ("label_hits", "label_false", "label_missed")
+_BLEU = [f"bleu_{n}" for n in range(1, ORDERS + 1)]
+CIDER = "cider"
+
+
+class ScoreError(ValueError):
+    """Scores per report that don't give the corpus score of the record."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A score that is a function of sums over reports: `columns` of scores.jsonl (none: their count) summed, then `of`.
+
+    It covers means (a sum over a count), BLEU (n-gram counts) and micro F1 (hits, false, missed).
+    """
+
+    columns: tuple[str, ...]
+    of: Callable[[np.ndarray], np.ndarray]  # [draw, column] to [draw]
+
+    def matrix(self, run: Run) -> np.ndarray:
+        """[report, column], a last column of ones."""
+        rows = [[float(row[name]) for name in self.columns] + [1.0] for row in run.rows]
+        return np.array(rows)
+
+
+def way(name: str, run: Run) -> Sums | None:
+    """How a score comes from the run's reports; None where scores.jsonl can't give it (CIDEr has a way of its own)."""
+    has = run.rows[0].keys() if run.rows else set()
+    if name in _BLEU and f"bleu_guess_{ORDERS}" in has:
+        order, kinds = int(name[-1]), ("correct", "guess")
+        columns = [f"bleu_{kind}_{n}" for kind in kinds for n in range(1, ORDERS + 1)]
+        return Sums((*columns, "bleu_reference_length"), lambda sums: bleu_of(sums[:, :-1])[:, order - 1])
+    if name in _MICRO and set(_LABELS) <= has:
+        return Sums(_LABELS, _MICRO[name])
+    if name in has and name != CIDER:
+        return Sums((name,), lambda sums: sums[:, 0] / sums[:, 1])
+    return None
+
+
+def lacks(name: str, run: Run) -> str | None:
+    """Why a run's score can't be drawn again, or None if it can."""
+    if name not in run.record["scores"]:
+        reasons = run.record.get("absent", {})
+        return str(reasons.get(name, "the run doesn't have it"))
+    if name == CIDER:
+        return None if run.ngrams is not None else "ngrams.npz is missing"
+    return None if way(name, run) is not None else "scores.jsonl doesn't hold what it is made of"
+
+
+def require_honest(name: str, run: Run, value: float) -> None:
+    """The value at hand must be the record's. Raises ScoreError if not."""
+    told = run.record["scores"][name]
+    if not np.isclose(value, told, rtol=1e-6, atol=1e-9):
+        raise ScoreError(
+            f"{run.folder.name}: {name} of its reports is {value:.6f}, and record.json says {told:.6f}"
+        )
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A run's reports for one score that comes from sums."""
+
+    sums: Sums
+    counts: np.ndarray
+
+    @cached_property
+    def total(self) -> np.ndarray:
+        return self.counts.sum(axis=0)
+
+    def observed(self) -> float:
+        return float(self.sums.of(self.total[None])[0])
+
+    def drawn(self, weights: np.ndarray) -> np.ndarray:
+        """The score of each row of `weights` [draw, report]."""
+        return self.sums.of(weights @ self.counts)
+
+    def swapped(self, other: "Linear", moved: np.ndarray) -> np.ndarray:
+        """This score minus the other's when the reports marked in `moved` [draw, report] have changed sides."""
+        change = moved @ (other.counts - self.counts)
+        return self.sums.of(self.total + change) - self.sums.of(other.total - change)
+
+
+def linear(name: str, run: Run) -> Linear:
+    """Ready to be drawn from. CIDEr's permutations keep the references, so there it is the mean of its values."""
+    sums = Sums((CIDER,), lambda s: s[:, 0] / s[:, 1]) if name == CIDER else way(name, run)
+    if sums is None:
+        raise ScoreError(f"{run.folder.name}: {lacks(name, run)}")
+    found = Linear(sums, sums.matrix(run))
+    require_honest(name, run, found.observed())
+    return found
+
+
+def _share(top: np.ndarray, bottom: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """top / bottom; 0/0 is 1 where the other side is empty too, else 0, as the metric has it."""
+    empty = np.where(other > 0, 0.0, 1.0)
+    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), empty)
+
+
+def _f1(sums: np.ndarray) -> np.ndarray:
+    hits, wrong, missed = sums[:, 0], sums[:, 1], sums[:, 2]
+    return _share(2 * hits, 2 * hits + wrong + missed, np.zeros_like(hits))
+
+
+_MICRO: Mapping[str, Callable[[np.ndarray], Any]] = {
+    "label_f1_micro": _f1,
+    "label_precision_micro": lambda s: _share(s[:, 0], s[:, 0] + s[:, 1], s[:, 2]),
+    "label_recall_micro": lambda s: _share(s[:, 0], s[:, 0] + s[:, 2], s[:, 1]),
+}

@@ -1,0 +1,251 @@
+"""Comparisons of made-up records: what is refused, what is said, and that it is said in the same bytes twice."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2g.compare import spec
+from r2g.compare.__main__ import collect
+from r2g.compare.analyse import Comparison, compare
+from r2g.compare.fair import UnfairPair
+from r2g.compare.figures import figures
+from r2g.compare.runs import RunsError, find, group
+from r2g.compare.scores import ScoreError
+from r2g.compare.tables import tables
+from r2g.compare.write import files
+
+_QUICK = spec.Spec(question="What for?", runs=("*",), baseline="shallow", resamples=200, permutations=199)
+
+
+@pytest.fixture(scope="module")
+def source(made_up: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made_up")
+    return made_up.make(folder, (made_up.ARMS[0], made_up.ARMS[3], made_up.ARMS[5]), (0, 1), 40)
+
+
+@pytest.fixture
+def place(source: Path, tmp_path: Path) -> Path:
+    """A copy to be spoilt."""
+    return shutil.copytree(source, tmp_path / "runs")
+
+
+def _found(place: Path, wanted: spec.Spec = _QUICK, leave_out: bool = False) -> Comparison:
+    return compare("made up", wanted, group(find(wanted.runs, place), wanted.labels), leave_out)
+
+
+def _change(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads((run / "record.json").read_text())
+    change(record)
+    (run / "record.json").write_text(json.dumps(record))
+
+
+def test_arms_are_named_by_what_sets_them_apart(source: Path) -> None:
+    found = _found(source)
+    assert [row.name for row in found.rows] == ["shallow", "delta", "deep"]  # by trainable parameters
+    assert [run.seed for run in found.rows[0].arm.runs] == [0, 1]
+    assert found.reports == 40
+
+
+def test_arms_of_equal_choices_are_named_by_their_settings(place: Path) -> None:
+    for run in place.iterdir():
+        rate = {"shallow": 0.1, "delta": 0.01, "deep": 0.001}[run.name[:-1]]
+        _change(run, lambda r, rate=rate: r["config"]["train"].update(learning_rate=rate))
+        _change(run, lambda r: (r["choices"].update(tuning="delta"), r["config"].pop("tuning")))
+    names = [arm.name for arm in group(find(["*"], place), {})]
+    assert names == ["train.learning_rate=0.1", "train.learning_rate=0.01", "train.learning_rate=0.001"]
+
+
+def test_labels_rename_and_a_wrong_one_is_refused(source: Path) -> None:
+    runs = find(["*"], source)
+    assert [a.name for a in group(runs, {"delta": "LoRA", "arm-deep": "all of it"})] == [
+        "shallow",
+        "LoRA",
+        "all of it",
+    ]
+    with pytest.raises(RunsError, match="labels that name no arm: delte"):
+        group(runs, {"delte": "LoRA"})
+    with pytest.raises(RunsError, match="share a label: deep"):
+        group(runs, {"delta": "deep"})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r["data"].update(fingerprint="e" * 32), "other data: fingerprint eee"),
+        (
+            lambda r: r["protocol"].update(hash="1" * 12),
+            "other protocol: hash 111111111111, not 000000000000",
+        ),
+        (lambda r: r["config"]["decode"].update(beams=3), "other decoding: beams 3, not 1"),
+        (lambda r: r["config"]["score"]["metrics"]["bleu"].update(order=2), "other metric settings: bleu"),
+        (
+            lambda r: r.update(status="failed", error={"message": "NaN in the loss\nmore"}),
+            r"unfinished: its status is failed \(NaN in the loss\)",
+        ),
+        (lambda r: r.update(status="running"), "unfinished: its status is running"),
+        (lambda r: r["config"].update(seed=0), "the arm has this seed twice, also in deep0"),
+    ],
+)
+def test_unfair_pairs_are_refused_by_name(place: Path, change: Any, reason: str) -> None:
+    _change(place / "deep1", change)
+    with pytest.raises(UnfairPair, match=reason) as refused:
+        _found(place)
+    assert "deep, seed" in str(refused.value)
+    assert "(deep-1)" in str(refused.value)
+    found = _found(place, leave_out=True)
+    assert "deep-1" in {refusal.run for refusal in found.left_out}
+    assert "Left out: deep, seed" in files(found, tables(found), "")["report.md"]
+
+
+def test_other_decoding_batches_are_fair(place: Path) -> None:
+    _change(place / "deep1", lambda r: r["config"]["decode"].update(batch_size=1))
+    assert not _found(place).left_out
+
+
+def test_another_set_of_reports_is_refused(place: Path) -> None:
+    path = place / "delta0" / "scores.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]))
+    (place / "deep0" / "scores.jsonl").unlink()
+    (place / "deep1" / "scores.jsonl").write_text("".join(reversed(lines)))
+    with pytest.raises(UnfairPair) as refused:
+        _found(place)
+    told = str(refused.value)
+    assert "3 run(s) can't be compared with shallow (the baseline)" in told
+    assert "another set of reports: 2 missing (test_000038, test_000039)" in told
+    assert "deep, seed 0 (deep-0): it has no scores.jsonl" in told
+    assert "the same reports in another order" in told
+
+
+def test_a_stopped_run_is_censored_and_has_no_scores(place: Path) -> None:
+    def stop(record: dict[str, Any]) -> None:
+        record["status"] = "stopped"
+        for key in ("scores", "controls", "protocol"):
+            del record[key]
+
+    _change(place / "deep1", stop)
+    (place / "deep1" / "scores.jsonl").unlink()
+    curve = (place / "deep1" / "curve.jsonl").read_text().splitlines(keepends=True)
+    (place / "deep1" / "curve.jsonl").write_text("".join(curve[:12]))
+    found = _found(place)
+    deep = found.rows[-1]
+    assert list(deep.scores["cider"].seeds) == [0]
+    assert [one.censored for one in deep.reached] == [False, True]
+    assert deep.reached[1].value["steps"] == 12
+    assert "area" in found.refused
+    text = files(found, tables(found), "")["report.md"]
+    assert "deep, seed 1: stopped after step 12" in text
+    assert "1 of 2" in text
+    assert "> 12" in text
+
+
+def test_seconds_are_refused_and_the_rest_is_not(place: Path) -> None:
+    _change(place / "deep1", lambda r: r["reuse"].update(what="films"))
+    found = _found(place)
+    assert "how films were read (reuse.what): features, films" in found.refused["seconds"]
+    names = {table.key: table for table in tables(found)}
+    assert not any("second" in head or ", s" in head for head in names["cost"].headers)
+    assert "seconds to target" not in names["convergence"].headers
+    assert "steps to target" in names["convergence"].headers
+    assert "loss-seconds" not in {figure.key for figure in figures(found)}
+    assert "FLOPs are not compared" not in names["convergence"].note
+
+
+def test_without_n_grams_cider_can_t_decide(place: Path) -> None:
+    (place / "deep1" / "ngrams.npz").unlink()
+    with pytest.raises(ScoreError, match=r"primary metric cider .*: ngrams.npz is missing \(deep seed 1\)"):
+        _found(place)
+    wanted = spec.Spec(
+        runs=("*",), primary="label_f1_micro", metrics=("cider",), resamples=200, permutations=199
+    )
+    found = _found(place, wanted)
+    assert found.rows[-1].scores["cider"].low is None
+    assert found.rows[-1].verdict == "unclear"
+    assert any("cider has no intervals" in note for note in found.notes)
+
+
+def test_differences_are_paired_by_seed_and_agree_with_the_scores(source: Path) -> None:
+    found = _found(source)
+    gap = found.rows[-1].differences["label_f1_micro"]
+    assert list(gap.seeds) == ["0", "1"]
+    deep, shallow = (found.rows[i].scores["label_f1_micro"] for i in (-1, 0))
+    assert gap.value == pytest.approx(deep.value - shallow.value)
+    assert gap.seeds["1"] == pytest.approx(deep.seeds[1] - shallow.seeds[1])
+    assert gap.low < gap.value < gap.high
+    assert gap.p == pytest.approx(1 / 200)
+    assert gap.holm == pytest.approx(2 / 200)
+    assert gap.verdict == "higher"
+    assert found.base.differences == {}
+
+
+def test_the_same_records_give_the_same_bytes(source: Path) -> None:
+    once, again = (
+        files(f, tables(f), json.dumps([x.data for x in figures(f)])) for f in map(_found, [source] * 2)
+    )
+    assert once == again
+    assert set(once) >= {
+        "report.md",
+        "report.html",
+        "tables/scores.csv",
+        "tables/scores.tex",
+        "tables/runs.csv",
+    }
+    assert "label\\_f1\\_micro" in once["tables/scores.tex"]
+    assert str(source) not in "".join(once.values())
+
+
+def test_examples_are_shown_only_of_data_that_may_be(place: Path) -> None:
+    from r2g.compare.examples import examples
+
+    shown = examples(_found(place))
+    assert len(shown) == 3
+    assert [arm for arm, _ in shown[0].written] == ["shallow", "delta", "deep"]
+    _change(place / "deep1", lambda r: r["data"].update(shareable=False))
+    assert examples(_found(place)) == []
+
+
+def test_records_are_collected_without_texts_that_may_not_be_shown(place: Path, tmp_path: Path) -> None:
+    _change(place / "deep1", lambda r: r["data"].update(shareable=False))
+    (place / "deep0" / "trained.safetensors").write_bytes(b"weights")
+    collect(find(["*"], place), tmp_path / "records")
+    assert {p.name for p in (tmp_path / "records" / "deep0").iterdir()} == {
+        "record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz", "predictions.jsonl",
+    }  # fmt: skip
+    assert not (tmp_path / "records" / "deep1" / "predictions.jsonl").exists()
+
+
+def test_all_mistakes_of_a_comparison_yaml_are_told(tmp_path: Path) -> None:
+    path = tmp_path / spec.FILE
+    path.write_text("question: Why?\nruns: records\nprimry: cider\nblindness_margin: -1\nresamples: 5\n")
+    with pytest.raises(spec.SpecError) as told:
+        spec.read(path)
+    text = str(told.value)
+    assert "5 mistake(s)" in text
+    for line in (
+        "runs: must be list",
+        "primry: unknown key; did you mean 'primary'?",
+        "blindness_margin: must be at least 0",
+        "resamples: must be at least 100",
+        "primary: is missing",
+    ):
+        assert line in text
+
+
+def test_a_baseline_that_isn_t_there_is_told_with_the_nearest(source: Path) -> None:
+    with pytest.raises(RunsError, match="did you mean 'shallow'"):
+        _found(source, spec.Spec(runs=("*",), baseline="shalow"))
+    with pytest.raises(RunsError, match="no run at nothing"):
+        find(["nothing*"], source)
+
+
+def test_neither_torch_nor_hydra_is_imported() -> None:
+    heavy = ("torch", "hydra", "transformers")
+    code = f"import sys, r2g.compare.__main__; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
