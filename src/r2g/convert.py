@@ -108,7 +108,7 @@ def to_run(file: Path, folder: Path, overrides: list[str]) -> Path:
         "data": {"fingerprint": None, "shareable": config.data.shareable},
         **record.environment(),
         "status": "finished",
-        "budget": session.budget_of(whole),
+        "budget": session.budget_of(whole, config),
         "training": {"step": saved.step, "epoch": saved.epoch},
         "convergence": {},
         "scores": {},

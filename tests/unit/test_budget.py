@@ -38,9 +38,7 @@ _SMALL = [
     ],
 )
 def test_r2gengpts_modes_cost_what_the_paper_says(experiment: str, trainable: int, total: int) -> None:
-    found = budget.cost(
-        compose([f"+experiment={experiment}", "train.micro_batch=1", "data.root=null"])
-    )
+    found = budget.cost(compose([f"+experiment={experiment}", "train.micro_batch=1", "data.root=null"]))
     assert (found.budget["trainable"], found.budget["total"]) == (trainable, total)
     assert found.memory.gradients == 4 * trainable
     assert found.memory.optimizer == 8 * trainable
@@ -81,8 +79,7 @@ def test_quantized_matrices_weigh_less_and_the_rest_stays() -> None:
 
 def test_more_views_side_by_side_are_more_tokens() -> None:
     mean, concat = (
-        budget.cost(compose([*_SMALL, "data.max_views=2", f"encoder.views={v}"]))
-        for v in ("mean", "concat")
+        budget.cost(compose([*_SMALL, "data.max_views=2", f"encoder.views={v}"])) for v in ("mean", "concat")
     )
     assert concat.flops.forward > mean.flops.forward
 
