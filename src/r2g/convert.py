@@ -145,7 +145,7 @@ def to_published(run: Path, file: Path, spelling: Spelling) -> Path:
     named = {theirs(name, label, spelling): tensor for name, tensor in tensors.items()}
     told = done.get("published", {}).get("config") or _hyperparameters(config, mode_of(named))
     training = done["training"]
-    epoch = training.get("epoch") or max(0, (config.train.epochs or 1) - 1)
+    epoch = training.get("epoch", max(0, (config.train.epochs or 1) - 1))
     write(file, Checkpoint(named, told, epoch, training.get("best_step") or training["step"]))
     return file
 

@@ -61,6 +61,17 @@ def test_arms_of_equal_choices_are_named_by_their_settings(place: Path) -> None:
     assert names == ["train.learning_rate=0.1", "train.learning_rate=0.01", "train.learning_rate=0.001"]
 
 
+def test_a_sweep_s_own_group_names_what_it_bundles(place: Path) -> None:
+    for run in place.iterdir():
+        place_of = {"shallow": "projector", "delta": "encoder_lora", "deep": "all"}[run.name[:-1]]
+        _change(run, lambda r, place_of=place_of: r["choices"].update(spend=place_of, projector=place_of[:3]))
+    assert [arm.name for arm in group(find(["*"], place), {})] == ["projector", "encoder_lora", "all"]
+
+
+def test_an_arm_alone_has_the_name_of_its_config(source: Path) -> None:
+    assert [arm.name for arm in group(find(["deep*"], source), {})] == ["made_up"]
+
+
 def test_labels_rename_and_a_wrong_one_is_refused(source: Path) -> None:
     runs = find(["*"], source)
     assert [a.name for a in group(runs, {"delta": "LoRA", "arm-deep": "all of it"})] == [

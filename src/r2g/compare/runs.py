@@ -14,6 +14,7 @@ from r2g.core.convergence import Curve
 PARTIAL = ".partial"
 # Groups whose choice doesn't say what an arm is.
 _SILENT = ("experiment", "paths", "cache", "track", "hydra")
+_SLOTS = ("encoder", "projector", "llm", "data", "tuning", "train", "decode", "score")
 # Settings that may differ without making another arm, or that repeat the rest.
 _INERT = ("seed", "name", "paths", "track", "cache", "budget_match")
 
@@ -144,17 +145,27 @@ def group(runs: Sequence[Run], labels: Mapping[str, str]) -> list[Arm]:
 
 def _names(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """A name for each arm: the choices that differ among them, and settings where those don't tell them apart."""
+    if len(records) == 1:
+        return {arm: str(record_.get("name", arm)) for arm, record_ in records.items()}
     choices = {
         arm: {k: str(v) for k, v in r.get("choices", {}).items() if k not in _SILENT}
         for arm, r in records.items()
     }
-    told = {arm: " + ".join(parts) for arm, parts in _differing(choices).items()}
+    told = {arm: " + ".join(parts) for arm, parts in _differing(_bundled(choices)).items()}
     names = {}
     for arm, name in told.items():
         alike = [other for other, told_other in told.items() if told_other == name]
         settings = _differing({a: _flat(records[a]["config"]) for a in alike}, keyed=True)[arm]
         names[arm] = " ".join(part for part in (name, ", ".join(settings)) if part) or arm
     return names
+
+
+def _bundled(choices: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Only a sweep's own group, if there is one whose choices tell all arms apart: it stands for what it bundles."""
+    for key in sorted({k for row in choices.values() for k in row} - set(_SLOTS)):
+        if len({row.get(key) for row in choices.values()}) == len(choices):
+            return {arm: {key: row[key]} if key in row else {} for arm, row in choices.items()}
+    return choices
 
 
 def _differing(rows: Mapping[str, Mapping[str, str]], keyed: bool = False) -> dict[str, list[str]]:

@@ -126,7 +126,7 @@ def labels(found: Comparison) -> Table:
     names = list(dict.fromkeys(name for row in found.rows for name in row.labels))
     rows = [(Cell(name, name), *[number(row.labels.get(name), 3) for row in found.scored]) for name in names]
     headers = ("label", *[row.name for row in found.scored])
-    return Table("labels", "F1 of each label", "Means over the seeds.", headers, tuple(rows))
+    return Table("labels", "F1 of each label, in figures", "Means over the seeds.", headers, tuple(rows))
 
 
 def _head(found: Comparison, row: Row) -> tuple[Cell, Cell]:
