@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from r2g import together
 from r2g.config.schema import DecodeSettings, TrainSettings
 from r2g.core.resample import others
 from r2g.core.slots import METRICS
@@ -65,7 +67,6 @@ def metrics_for(select: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, 
     return {label: metric for label, metric in metrics.items() if set(metric.names) & set(select)}
 
 
-@torch.no_grad()
 def predict(
     model: ReportGenerator,
     studies: Studies,
@@ -75,15 +76,36 @@ def predict(
     title: str = "write",
 ) -> list[Prediction]:
     """One report for each study, on all processes, gathered by id in the split's order."""
+    return predict_all([(model, studies)], decode, settings, accelerator, title)[0]
+
+
+@torch.no_grad()
+def predict_all(
+    works: Sequence[tuple[ReportGenerator, Studies]],
+    decode: DecodeSettings,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+    title: str = "write",
+) -> list[list[Prediction]]:
+    """The same for several models on one llm: a batch of each is written at a time, all in one go."""
     share = Share(accelerator.process_index, accelerator.num_processes)
-    order = by_length(studies, decode.batch_size, share)
-    written: list[tuple[str, str]] = []
-    loader = batches(studies, order, collate_for(studies, model.llm, settings), settings.workers)
+    orders = [by_length(studies, decode.batch_size, share) for _, studies in works]
+    written: list[list[tuple[str, str]]] = [[] for _ in works]
+    loaders = [
+        batches(studies, order, collate_for(studies, model.llm, settings), settings.workers)
+        for (model, studies), order in zip(works, orders, strict=True)
+    ]
     quiet = None if accelerator.is_main_process else True
-    for batch in tqdm(loader, title, len(order), leave=False, disable=quiet):
+    for row in tqdm(zip_longest(*loaders), title, max(map(len, orders)), leave=False, disable=quiet):
+        found = [(i, batch.to(accelerator.device)) for i, batch in enumerate(row) if batch is not None]
         with accelerator.autocast():
-            texts = model.generate(batch.to(accelerator.device), decode)
-        written += zip(batch.ids, texts, strict=True)
+            texts = together.reports([works[i][0] for i, _ in found], [batch for _, batch in found], decode)
+        for (i, batch), told in zip(found, texts, strict=True):
+            written[i] += zip(batch.ids, told, strict=True)
+    return [_gathered(studies, mine, accelerator) for (_, studies), mine in zip(works, written, strict=True)]
+
+
+def _gathered(studies: Studies, written: list[tuple[str, str]], accelerator: Accelerator) -> list[Prediction]:
     found = dict(gather_object(written) if accelerator.num_processes > 1 else written)
     if set(found) != set(studies.ids):
         raise RuntimeError(f"{len(found)} reports came back for {len(studies)} studies")
@@ -153,12 +175,19 @@ def constant_report(train: Studies, seed: int) -> str:
 
 
 @torch.no_grad()
-def blank_report(model: ReportGenerator, decode: DecodeSettings, accelerator: Accelerator) -> str:
-    """The report for one black film."""
+def blank_reports(
+    models: Sequence[ReportGenerator], decode: DecodeSettings, accelerator: Accelerator
+) -> list[str]:
+    """The report of each model, all on one llm, for one black film."""
+    films = [_black(model, accelerator.device) for model in models]
+    with accelerator.autocast():
+        return [texts[0] for texts in together.reports(models, films, decode)]
+
+
+def _black(model: ReportGenerator, device: torch.device) -> Batch:
     preprocess: Any = model.encoder.preprocess
-    device = accelerator.device
     shape = (1, 1, preprocess.channels, preprocess.size, preprocess.size)
-    batch = Batch(
+    return Batch(
         ids=("blank",),
         images=torch.zeros(shape, dtype=torch.uint8, device=device),
         view_mask=torch.ones(1, 1, dtype=torch.bool, device=device),
@@ -166,5 +195,3 @@ def blank_report(model: ReportGenerator, decode: DecodeSettings, accelerator: Ac
         tokens=torch.zeros(1, 1, dtype=torch.long, device=device),
         targets=torch.zeros(0, dtype=torch.long, device=device),
     )
-    with accelerator.autocast():
-        return model.generate(batch, decode)[0]

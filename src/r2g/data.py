@@ -1,5 +1,6 @@
 """Studies to batches: which study comes when, and how it becomes tensors."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,13 @@ class Studies(Dataset):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def seen_by(self, preprocess: Preprocess) -> "Studies":
+        """The same studies for another encoder; texts and tokens are shared, nothing is kept yet."""
+        other = copy.copy(self)
+        other.preprocess, other.kept = preprocess, None
+        other.decode = partial(decoded, size=preprocess.size, channels=preprocess.channels)
+        return other
 
     @property
     def lengths(self) -> list[int]:
@@ -214,6 +222,11 @@ class Loaders:
     val: Studies
     test: Studies
     fingerprint: str
+
+    def seen_by(self, preprocess: Preprocess) -> "Loaders":
+        """The same splits for another encoder."""
+        parts = {split: getattr(self, split).seen_by(preprocess) for split in SPLITS}
+        return Loaders(**parts, fingerprint=self.fingerprint)
 
 
 def load(

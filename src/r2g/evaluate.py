@@ -58,13 +58,14 @@ def evaluate(run: Path, overrides: list[str]) -> Path:
 
 def _score(run: Path, config: RunConfig, split: str | None) -> Path:
     from r2g import checkpoint, session
+    from r2g.datasets._fingerprint import fingerprint
 
     split = split or "test"
     if split not in ("train", "val", "test"):
         raise ValueError(f"split must be train, val or test, got {split}")
     accelerator = session.make_accelerator(config)
     raw = config.data.load(config.paths.cache, config.seed)
-    print_ = session.fingerprint(raw, config.paths.cache)
+    print_ = fingerprint(raw, config.paths.cache)
     setup = session.prepare(config, raw, print_, accelerator, (split,))
     checkpoint.load_trained(setup.model, run / checkpoint.TRAINED)
     setup.model.eval()

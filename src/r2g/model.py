@@ -101,46 +101,33 @@ class ReportGenerator(nn.Module):
             mask = torch.cat([mask if p is tokens else mask.new_ones(p.shape[:2]) for p in parts], dim=1)
         return torch.cat([p.to(before.dtype) for p in parts], dim=1), mask
 
-    def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """Cross-entropy summed over the target tokens of the batch, in nats."""
+    def inputs(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "batch text llm"], Bool[Tensor, "batch text"] | None, int]:
+        """What the llm reads in training: prefix and report, their mask, and the prefix's length."""
         prefix, mask = self.prefix(batch)
         report = self.llm.embed(batch.tokens[:, :-1])  # the last token is only ever a target
-        inputs = torch.cat([prefix, report.to(prefix.dtype)], dim=1)
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(report.shape[:2])], dim=1)
-        hidden = self.llm.hidden(inputs, mask)[:, prefix.shape[1] - 1 :]
-        return self.llm.loss(hidden.flatten(0, 1)[batch.targets], batch.tokens.flatten()[batch.targets])
+        return torch.cat([prefix, report.to(prefix.dtype)], dim=1), mask, prefix.shape[1]
+
+    def loss(self, hidden: Float[Tensor, "batch text llm"], batch: Batch, start: int) -> Float[Tensor, ""]:
+        """Cross-entropy summed over the target tokens, in nats; `start` is the prefix's length."""
+        rows = hidden[:, start - 1 : start - 1 + batch.tokens.shape[1]].flatten(0, 1)
+        return self.llm.loss(rows[batch.targets], batch.tokens.flatten()[batch.targets])
+
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
+        """Cross-entropy summed over the target tokens of the batch, in nats."""
+        inputs, mask, start = self.inputs(batch)
+        return self.loss(self.llm.hidden(inputs, mask), batch, start)
+
+    def write(self, batch: Batch, decode: DecodeSettings) -> Int[Tensor, "batch text"]:
+        """The new tokens of each study, padded on the right."""
+        return new_tokens(self.llm, *self.prefix(batch), decode)
 
     def generate(self, batch: Batch, decode: DecodeSettings) -> list[str]:
         """One report a study."""
-        texts = self.llm.tokenizer.batch_decode(self.write(batch, decode), skip_special_tokens=True)
-        return [text.strip() for text in texts]
-
-    @torch.no_grad()
-    def write(self, batch: Batch, decode: DecodeSettings) -> Int[Tensor, "batch text"]:
-        """The new tokens of each study, padded on the right. The prompt is computed once a study, not once a beam."""
-        prefix, mask = self.prefix(batch)
-        mask = prefix.new_ones(prefix.shape[:2], dtype=torch.bool) if mask is None else mask
-        network = self.llm.network
-        cache = network(
-            inputs_embeds=prefix[:, :-1],
-            attention_mask=mask[:, :-1].long(),
-            position_ids=positions(mask)[:, :-1],
-            use_cache=True,
-            logits_to_keep=1,
-        ).past_key_values
-        if decode.beams > 1:
-            cache.batch_repeat_interleave(decode.beams)
-        with warnings.catch_warnings():  # as meant: a prompt of embeddings has no words to penalize
-            warnings.filterwarnings(
-                "ignore", "Passing `repetition_penalty` with `inputs_embeds`", UserWarning
-            )
-            return network.generate(
-                inputs_embeds=prefix,
-                attention_mask=mask.long(),
-                past_key_values=cache,
-                **generation(decode, self.llm),
-            )
+        return write(self.llm, *self.prefix(batch), decode)
 
     def _text(self, ids: tuple[int, ...], like: Tensor) -> Float[Tensor, "batch text llm"]:
         tokens: Int[Tensor, " text"] = torch.tensor(ids, device=like.device, dtype=torch.long)
@@ -150,6 +137,45 @@ class ReportGenerator(nn.Module):
         prompt: Any = self.llm.soft_prompt
         indices = torch.arange(prompt.embedding.num_embeddings, device=like.device)
         return prompt(indices).expand(len(like), -1, -1)
+
+
+def write(
+    llm: LanguageModel,
+    prefix: Float[Tensor, "batch text llm"],
+    mask: Bool[Tensor, "batch text"] | None,
+    decode: DecodeSettings,
+) -> list[str]:
+    """One report a prefix."""
+    texts = llm.tokenizer.batch_decode(new_tokens(llm, prefix, mask, decode), skip_special_tokens=True)
+    return [text.strip() for text in texts]
+
+
+@torch.no_grad()
+def new_tokens(
+    llm: LanguageModel,
+    prefix: Float[Tensor, "batch text llm"],
+    mask: Bool[Tensor, "batch text"] | None,
+    decode: DecodeSettings,
+) -> Int[Tensor, "batch new"]:
+    """What the llm writes after each prefix. The prompt is computed once a study, not once a beam."""
+    mask = prefix.new_ones(prefix.shape[:2], dtype=torch.bool) if mask is None else mask
+    cache = llm.network(
+        inputs_embeds=prefix[:, :-1],
+        attention_mask=mask[:, :-1].long(),
+        position_ids=positions(mask)[:, :-1],
+        use_cache=True,
+        logits_to_keep=1,
+    ).past_key_values
+    if decode.beams > 1:
+        cache.batch_repeat_interleave(decode.beams)
+    with warnings.catch_warnings():  # as meant: a prompt of embeddings has no words to penalize
+        warnings.filterwarnings("ignore", "Passing `repetition_penalty` with `inputs_embeds`", UserWarning)
+        return llm.network.generate(
+            inputs_embeds=prefix,
+            attention_mask=mask.long(),
+            past_key_values=cache,
+            **generation(decode, llm),
+        )
 
 
 def generation(decode: DecodeSettings, llm: LanguageModel) -> dict[str, Any]:
@@ -176,16 +202,19 @@ def _learns(module: nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
 
 
-def assemble(config: RunConfig, device: torch.device, dtype: torch.dtype) -> ReportGenerator:
+def assemble(
+    config: RunConfig, device: torch.device, dtype: torch.dtype, llm: LanguageModel | None = None
+) -> ReportGenerator:
     """Build the three parts on a device; what starts at random follows the run's seed and nothing else.
 
-    `dtype` is the llm's compute dtype. On the meta device nothing is read or downloaded.
+    `dtype` is the llm's compute dtype. On the meta device nothing is read or downloaded. An `llm` that is there
+    already is taken instead of building it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = config.encoder.build(device)
         torch.manual_seed(config.seed + 1)
-        llm = config.llm.build(device, dtype)
+        llm = config.llm.build(device, dtype) if llm is None else llm
         torch.manual_seed(config.seed + 2)
         with torch.device("meta" if device.type == "meta" else "cpu"):
             projector = config.projector.build(encoder.width, llm.width)

@@ -34,8 +34,8 @@ def _run(config: "RunConfig", job: Path) -> float | None:
     """Run, and leave word in the job's folder of where the record is; gives the best validation selection."""
     from r2g import record
     from r2g.config.resolve import to_tree
+    from r2g.gang import execute
     from r2g.matching import matched
-    from r2g.session import execute
 
     config = matched(config)
     folder = record.folder_of(config.paths.outputs, config.name, record.run_id(to_tree(config)))

@@ -1,4 +1,4 @@
-"""One run from settings to record: the method section."""
+"""The stages of a run, from settings to record: the method section."""
 
 import logging
 import sys
@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
-from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys, memory, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.core.types import SPLITS, Cleaner, Prediction
-from r2g.datasets._fingerprint import fingerprint, image_hashes
+from r2g.datasets._fingerprint import image_hashes
+from r2g.halving import Halved
+from r2g.llms.base import LanguageModel
+from r2g.plan import plan_of
 from r2g.trackers.base import RunIdentity
 
 _LOG = logging.getLogger(__name__)
@@ -47,52 +49,13 @@ class Setup:
     reuse: frozen.Reuse
 
 
-def execute(config: RunConfig, choices: Mapping[str, str]) -> Path:
-    """Train, evaluate and record; a finished run of the same config is left as it is. Gives the record's folder.
-
-    Raises RunFailed after writing a record with the error, or when a finished record was made from other data.
-    """
-    tree = to_tree(config)
-    identity = record.run_id(tree)
-    folder = record.folder_of(config.paths.outputs, config.name, identity)
-    accelerator = make_accelerator(config)
-    frame = _frame(config, tree, choices, identity, accelerator)
-    started = time.time()
-    done = folder.finished()
-    try:
-        raw = _on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
-        print_ = fingerprint(raw, config.paths.cache)
-        if done is None:
-            require_selectable(config, raw)
-    except (KeyboardInterrupt, Exception) as error:
-        raise _ended(folder, frame, error, started, accelerator) from error
-    if done is not None:
-        return _already(done, print_, folder, accelerator)
-    require_same_data(folder.partial, print_)
-    frame["data"]["fingerprint"] = print_
-    try:
-        setup = prepare(config, raw, print_, accelerator)
-        result, outcome = _train_and_score(config, setup, folder, frame)
-    except (KeyboardInterrupt, Exception) as error:
-        raise _ended(folder, frame, error, started, accelerator) from error
-    if accelerator.is_main_process:
-        record.write_json(folder.partial / "record.json", result | {"wall_seconds": time.time() - started})
-        folder.finish()
-        _say(result, outcome, folder.final)
-    accelerator.wait_for_everyone()
-    return folder.final
-
-
 def make_accelerator(config: RunConfig) -> Accelerator:
     """The processes and devices of this launch. Raises RunFailed when fewer came than `train.processes` asks for."""
     settings = config.train
-    unused = DistributedDataParallelKwargs(
-        find_unused_parameters=True
-    )  # e.g. a norm behind the layer we read
     cpu = settings.device is Device.cpu
     if settings.device is Device.cuda and not torch.cuda.is_available():
         raise RunFailed("train.device is cuda, but no CUDA device is there")
-    accelerator = Accelerator(cpu=cpu, mixed_precision=_MIXED[settings.precision], kwargs_handlers=[unused])
+    accelerator = Accelerator(cpu=cpu, mixed_precision=_MIXED[settings.precision])
     if settings.processes not in (None, accelerator.num_processes):
         raise RunFailed(
             f"train.processes asks for {settings.processes} processes and {accelerator.num_processes} came; on the "
@@ -134,12 +97,12 @@ def require_same_data(partial: Path, print_: str) -> None:
         )
 
 
-def _on_main_first(accelerator: Accelerator, action: Any) -> Any:
+def on_main_first(accelerator: Accelerator, action: Any) -> Any:
     with accelerator.main_process_first():
         return action()
 
 
-def _already(done: dict[str, Any], print_: str, folder: record.RunFolder, accelerator: Accelerator) -> Path:
+def already(done: dict[str, Any], print_: str, folder: record.RunFolder, accelerator: Accelerator) -> Path:
     if done["data"]["fingerprint"] != print_:
         raise RunFailed(
             f"{folder.final} holds this config's record, but from other data (fingerprint "
@@ -154,16 +117,23 @@ def prepare(
     config: RunConfig, raw: Any, print_: str, accelerator: Accelerator, splits: Sequence[str] = SPLITS
 ) -> Setup:
     """Model, tuning mode and data; frozen work on the films of `splits` is done, or found in the cache."""
-    if not sys.stderr.isatty():
-        disable_progress_bar()  # transformers draws its bars into log files too
-    set_seed(config.seed)
-    warn_of_emulation(config, accelerator.device)
-    whole = model.assemble(config, accelerator.device, DTYPES[config.train.precision])
-    groups = tune(whole, config)
+    whole, groups = build(config, accelerator)
     views = config.data.views
     loaders = data.load(raw, whole.encoder.preprocess, views, whole.llm, config.train, print_)  # type: ignore[arg-type]
     reuse = keep_frozen_work(config, whole, loaders, raw, splits, accelerator)
     return Setup(accelerator, whole, groups, loaders, budget_of(whole, config), reuse)
+
+
+def build(
+    config: RunConfig, accelerator: Accelerator, llm: LanguageModel | None = None
+) -> tuple[model.ReportGenerator, tuple[tuning.ParamGroup, ...]]:
+    """The model, tuned, and its groups of parameters; around an `llm` that is there already, if one is."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # transformers draws its bars into log files too
+    set_seed(config.seed)
+    warn_of_emulation(config, accelerator.device)
+    whole = model.assemble(config, accelerator.device, DTYPES[config.train.precision], llm)
+    return whole, tune(whole, config)
 
 
 def keep_frozen_work(
@@ -173,22 +143,26 @@ def keep_frozen_work(
     raw: Any,
     splits: Sequence[str],
     accelerator: Accelerator,
+    hashes: Mapping[str, str] | None = None,
 ) -> frozen.Reuse:
-    """Patches of a frozen encoder, or decoded films, for the studies that the run will look at."""
+    """Patches of a frozen encoder, or decoded films, for the studies that the run will look at.
+
+    `hashes` are those of the films by path, if they are known already.
+    """
     kept = config.cache
     if not (kept.features or kept.films):
         return frozen.Reuse("none")
     needed = [(getattr(loaders, split), _looked_at(config, loaders, split, splits)) for split in splits]
-    keys = image_hashes(raw, config.paths.cache)
+    hashes = image_hashes(raw, config.paths.cache) if hashes is None else hashes
     folder = config.paths.cache
-    return frozen.attach(kept, whole, needed, keys, folder, config.train.precision, accelerator)
+    return frozen.attach(kept, whole, needed, hashes, folder, config.train.precision, accelerator)
 
 
 def _looked_at(config: RunConfig, loaders: data.Loaders, split: str, splits: Sequence[str]) -> Iterable[int]:
     """Which studies of a split a run reads: a short one doesn't see all of train."""
     studies = getattr(loaders, split)
     if split == "train" and len(splits) > 1:
-        return train.plan_of(studies, config).first_epoch()
+        return plan_of(studies, config).first_epoch()
     bound = {"val": config.train.eval_studies, "test": config.score.studies}.get(split)
     return range(min(len(studies), bound or len(studies)))
 
@@ -240,35 +214,6 @@ def budget_of(whole: model.ReportGenerator, config: RunConfig) -> dict[str, Any]
     }
 
 
-def _train_and_score(
-    config: RunConfig, setup: Setup, folder: record.RunFolder, frame: dict[str, Any]
-) -> tuple[dict[str, Any], assess.Evaluation]:
-    accelerator = setup.accelerator
-    require_same_trainable(folder.partial, setup.budget)
-    if accelerator.is_main_process:
-        folder.partial.mkdir(parents=True, exist_ok=True)
-        record.write_json(
-            folder.partial / "record.json", {**frame, "status": "running", "budget": setup.budget}
-        )
-        _say_budget(setup.budget)
-    accelerator.wait_for_everyone()
-    tracker = track(config, frame, folder.partial)
-    try:
-        arm = train.Arm(config, setup.model, setup.groups, folder.partial, tracker, validator(config, setup))
-        fitted = train.fit([arm], setup.loaders.train, accelerator)[0]
-        outcome = examine(config, setup)
-        result = _result(frame, setup, fitted, outcome)
-        if accelerator.is_main_process:
-            _say_curve(fitted)
-            write_evaluation(folder.partial, outcome)
-        tracker.summary(summary_of(result))
-    except BaseException:
-        tracker.finish(failed=True)
-        raise
-    tracker.finish()
-    return result, outcome
-
-
 def require_same_trainable(folder: Path, budget: Mapping[str, Any]) -> None:
     """At a resume: the trainable set must be the one that the run began with."""
     if (folder / "record.json").is_file():
@@ -294,33 +239,24 @@ def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
     return tracker
 
 
-def validator(config: RunConfig, setup: Setup) -> Any:
-    """A function that gives the validation scores that the selection needs."""
-    studies = data.first(setup.loaders.val, config.train.eval_studies)
-    metrics = assess.metrics_for([term.score for term in config.train.select], config.score.metrics)
-    judge = judge_for(config, setup)
-
-    def validate() -> dict[str, float]:
-        scores = {"loss": assess.mean_loss(setup.model, studies, config.train, setup.accelerator)}
-        if metrics:
-            written = assess.predict(
-                setup.model, studies, config.decode, config.train, setup.accelerator, "validate"
-            )
-            scores |= assess.score(written, metrics, judge).corpus
-        return scores
-
-    return validate
-
-
 def examine(config: RunConfig, setup: Setup, split: str = "test") -> assess.Evaluation:
     """Write and score a split's reports, with the controls if they are asked for."""
     studies = data.first(getattr(setup.loaders, split), config.score.studies)
     written = assess.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
+    blank = None
+    if config.score.controls:
+        blank = assess.blank_reports([setup.model], config.decode, setup.accelerator)[0]
+    return scored(config, setup, written, blank)
+
+
+def scored(
+    config: RunConfig, setup: Setup, written: Sequence[Prediction], blank: str | None
+) -> assess.Evaluation:
+    """What the reports are worth; with `blank`, the report of a black film, the controls' scores too."""
     judge = judge_for(config, setup)
     outcome = assess.score(written, config.score.metrics, judge)
-    if not config.score.controls:
+    if blank is None:
         return outcome
-    blank = assess.blank_report(setup.model, config.decode, setup.accelerator)
     quick = {label: metric for label, metric in config.score.metrics.items() if not metric.slow}
     found = assess.controls(written, setup.loaders.train, lambda: blank, quick, judge, config.seed)
     return replace(outcome, controls=found)
@@ -349,7 +285,7 @@ def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
     ngrams.save(folder / ngrams.FILE, ngrams.count(outcome.judged))
 
 
-def _frame(
+def frame_of(
     config: RunConfig,
     tree: dict[str, Any],
     choices: Mapping[str, str],
@@ -370,7 +306,7 @@ def _frame(
     }
 
 
-def _result(
+def result_of(
     frame: Mapping[str, Any], setup: Setup, fitted: train.FitResult, outcome: assess.Evaluation
 ) -> dict[str, Any]:
     splits = {s: len(getattr(setup.loaders, s)) for s in ("train", "val", "test")}
@@ -410,7 +346,7 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _ended(
+def ended_record(
     folder: record.RunFolder,
     frame: dict[str, Any],
     error: BaseException,
@@ -423,16 +359,26 @@ def _ended(
         return RunFailed(f"{said}\nthis config's finished record is in {folder.final}")
     path = folder.partial / "record.json"
     if accelerator.is_main_process:
-        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt | Halved)
         before = record.read(folder.partial) if path.is_file() else {}
-        told = {"type": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
+        told = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "trace": "".join(traceback.format_exception(error)),
+        }
         row = {**before, **frame, "status": "stopped" if stopped else "failed", "error": told}
         row["data"] = {**before.get("data", {}), **frame["data"]}  # without data, its fingerprint stays
         record.write_json(path, row | {"wall_seconds": time.time() - started})
     return RunFailed(f"{said}\nrecord: {path}")
 
 
-def _say_budget(budget: Mapping[str, Any]) -> None:
+def say_title(config: RunConfig, frame: Mapping[str, Any]) -> None:
+    """Which arm of a gang the next lines speak of; a run alone needs no title."""
+    if frame["ran"].get("how") != "solo":
+        _print(f"\n== {config.name}/{frame['id']} (seed {config.seed})")
+
+
+def say_budget(budget: Mapping[str, Any]) -> None:
     rows: list[list[object]] = [[n, p["trainable"], p["total"]] for n, p in budget["parts"].items()]
     rows.append(["in all", budget["trainable"], budget["total"]])
     _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn")
@@ -450,7 +396,7 @@ def match_in_words(match: Mapping[str, Any]) -> str:
     )
 
 
-def _say_curve(fitted: train.FitResult) -> None:
+def say_curve(fitted: train.FitResult) -> None:
     """The smoothed training loss as a line of 60 marks, with its ends, and the validations."""
     smooth = fitted.convergence.smoothed
     marks = "▁▂▃▄▅▆▇█"
@@ -478,7 +424,7 @@ def say_scores(outcome: assess.Evaluation) -> None:
         _print(f"absent: {name}: {why}")
 
 
-def _say(result: Mapping[str, Any], outcome: assess.Evaluation, folder: Path) -> None:
+def say(result: Mapping[str, Any], outcome: assess.Evaluation, folder: Path) -> None:
     say_scores(outcome)
     shown = {k: v for k, v in result["convergence"].items() if v is not None}
     figures = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()]

@@ -3,11 +3,10 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -15,42 +14,22 @@ from tqdm import tqdm
 
 from r2g import checkpoint
 from r2g.checkpoint import Progress
-from r2g.config.schema import RunConfig, Schedule, TrainSettings, Unit, Weighting
 from r2g.core import keys
 from r2g.core.convergence import Convergence, Curve, converge
-from r2g.data import Share, Studies, batches, collate_for, epoch_order, share_of
-from r2g.model import Batch, ReportGenerator
+from r2g.data import Share, collate_for
+from r2g.halving import Halving, note, recall
+from r2g.plan import plan_of
 from r2g.record import append_line, read_lines, write_lines
-from r2g.tuning import ParamGroup, set_modes, trainable
+from r2g.step import Arm, advance, attempt, optimizer_of, scaler_of
+from r2g.tuning import set_modes, trainable
 
 _FLUSH = 10  # steps between reads of the loss: each read waits for the device
+# The validation scores of each arm, or why an arm has none.
+Validate = Callable[[Sequence[Arm]], Sequence[dict[str, float] | Exception]]
 
 
 class Interrupted(RuntimeError):
     """The run was asked to stop (SIGTERM); a checkpoint has been written."""
-
-
-@dataclass
-class Arm:
-    """One run in training: its model, optimizer, curve and folder."""
-
-    config: RunConfig
-    model: ReportGenerator
-    groups: tuple[ParamGroup, ...]
-    folder: Path
-    tracker: Any
-    validate: Callable[[], dict[str, float]]
-    progress: Progress = field(default_factory=Progress)
-    wrapped: Any = None
-    optimizer: Any = None
-
-    @property
-    def best_file(self) -> Path:
-        return self.folder / checkpoint.TRAINED
-
-    @property
-    def curve_file(self) -> Path:
-        return self.folder / "curve.jsonl"
 
 
 @dataclass(frozen=True)
@@ -62,123 +41,132 @@ class FitResult:
     curve: tuple[dict[str, Any], ...]
 
 
-def learning_rate(settings: TrainSettings, step: int, total: int, per_epoch: int) -> float:
-    """The rate of update `step` (0 is the first): linear warm-up, then constant or cosine down to `floor`.
+class _Watch:
+    """Seconds since the last lap."""
 
-    Counted in epochs, the cosine moves once an epoch with T_max = the number of epochs, as R2GenGPT's does.
+    def __init__(self) -> None:
+        self.since = time.perf_counter()
+
+    def lap(self) -> float:
+        before, self.since = self.since, time.perf_counter()
+        return self.since - before
+
+
+def fit(
+    arms: Sequence[Arm], accelerator: Accelerator, validate: Validate, halving: Halving | None = None
+) -> list[FitResult | Exception]:
+    """Train the arms side by side, each to its own best checkpoint; an arm that fails gives its error instead.
+
+    Several arms must share their llm's network, frozen and at rest. With `halving`, losing arms leave early, each
+    with a checkpoint and the error Halved. Raises Interrupted after a SIGTERM, with a checkpoint written for each.
     """
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    if settings.schedule is Schedule.constant:
-        return settings.learning_rate
-    if settings.schedule_unit is Unit.epoch:
-        part = (step // per_epoch) / math.ceil(total / per_epoch)
-    else:
-        part = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
-    return settings.floor + (settings.learning_rate - settings.floor) * (1 + math.cos(math.pi * part)) / 2
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of one step's dropout on one process: a restart needs no saved random state."""
-    mixed = torch.tensor([seed, step, rank], dtype=torch.int64) * torch.tensor([1_000_003, 7_919, 104_729])
-    return int(mixed.sum().item()) & 0x7FFF_FFFF_FFFF_FFFF
-
-
-def optimizer_of(
-    model: ReportGenerator, groups: Sequence[ParamGroup], settings: TrainSettings
-) -> torch.optim.AdamW:
-    """AdamW (betas 0.9, 0.999) over the groups; the loop sets the rates."""
-    parameters = dict(model.named_parameters())
-    rows = [{"params": [parameters[n] for n in g.names], "lr_scale": g.lr_scale} for g in groups]
-    return torch.optim.AdamW(rows, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps of a run: which studies come when; a function of the config and the data alone."""
-
-    settings: TrainSettings
-    studies: Studies
-    seed: int
-    per_epoch: int
-    total: int
-
-    def first_epoch(self) -> list[int]:
-        """The studies that come in the first epoch, or in the whole run if that ends before."""
-        order = epoch_order(self.studies.lengths, self.settings, self.seed, 0)
-        return sorted(i for batch in order[: self.total] for i in batch)
-
-    def stream(self, step: int, share: Share, collate: Any) -> Iterator[tuple[list[Batch], int, int]]:
-        """From `step` on: this process's micro-batches, and the studies and tokens of all processes."""
-        counts = [sum(t != collate.ignored for t in row) for row in self.studies.tokens or []]
-        while step < self.total:
-            epoch, position = divmod(step, self.per_epoch)
-            order = epoch_order(self.studies.lengths, self.settings, self.seed, epoch)
-            order = order[position : position + self.total - step]
-            shares = [share_of(batch, share, self.settings.micro_batch) for batch in order]
-            flat = [micro for part in shares for micro in part]
-            loader = batches(self.studies, flat, collate, self.settings.workers)
-            for batch, part in zip(order, shares, strict=True):
-                yield [next(loader) for _ in part], len(batch), sum(counts[i] for i in batch)
-            step += len(order)
-
-
-def plan_of(studies: Studies, config: RunConfig) -> Plan:
-    """The run's steps."""
-    per_epoch = len(epoch_order(studies.lengths, config.train, config.seed, 0))
-    total = config.train.steps or per_epoch * (config.train.epochs or 1)
-    return Plan(config.train, studies, config.seed, per_epoch, total)
-
-
-def fit(arms: Sequence[Arm], studies: Studies, accelerator: Accelerator) -> list[FitResult]:
-    """Train the arms, in the order given, each to its own best checkpoint.
-
-    Raises Interrupted after a SIGTERM, with a checkpoint written; FloatingPointError when a loss isn't finite.
-    """
-    return [_fit(arm, plan_of(studies, arm.config), accelerator) for arm in arms]
-
-
-def _fit(arm: Arm, plan: Plan, accelerator: Accelerator) -> FitResult:
-    start(arm, accelerator)
-    settings = arm.config.train
-    share = Share(accelerator.process_index, accelerator.num_processes)
-    collate = collate_for(plan.studies, arm.model.llm, settings)
-    evals = eval_steps(plan.total, settings.evals)
-    stream = plan.stream(arm.progress.step, share, collate)
-    clock, pending = time.perf_counter(), []
-    bar = tqdm(
-        total=plan.total,
-        initial=arm.progress.step,
-        desc="train",
-        disable=None if accelerator.is_main_process else True,
-    )
-    with _Terminable() as asked, bar:
-        saved = time.monotonic()
-        for micros, samples, tokens in stream:
-            pending.append(update(arm, plan, micros, samples, tokens, accelerator))
-            arm.progress.seconds += time.perf_counter() - clock
-            pending[-1][keys.SECONDS] = arm.progress.seconds
-            now = arm.progress.step
-            stop = asked.now(accelerator)
-            if len(pending) >= _FLUSH or now in evals or stop:
-                flush(arm, pending, accelerator, bar)
-            enough = now in evals and judge(arm, accelerator)
-            if now < plan.total and not enough and (stop or _due(settings, now, saved, accelerator)):
-                save(arm, pending, accelerator, bar)
+    if len({id(arm.model.llm.network) for arm in arms}) > 1:
+        raise ValueError("arms that train side by side must share one llm")
+    for arm in arms:
+        attempt(arm, accelerator, partial(start, arm, accelerator))
+        recall(arm, halving is not None)
+    quiet = None if accelerator.is_main_process else True
+    began = max((arm.progress.step for arm in arms if arm.trains), default=0)
+    total = max((arm.plan.total for arm in arms if arm.trains), default=0)
+    with _Terminable() as asked, tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
+        watch, saved = _Watch(), time.monotonic()
+        while live := _going(arms, accelerator, halving):
+            advance(live, accelerator)
+            _count(live, watch)
+            minutes = (time.monotonic() - saved) / 60
+            late = [minutes > arm.config.train.checkpoint_minutes for arm in live]
+            stop, *due = _any([asked.flag, *late], accelerator)
+            if any(due):
                 saved = time.monotonic()
-            if stop and now < plan.total and not enough:
-                raise Interrupted(f"asked to stop at step {now} of {plan.total}")
-            bar.update()
-            clock = time.perf_counter()
-            if enough:
-                break
-    flush(arm, pending, accelerator, bar)
-    return finish(arm, accelerator)
+            _settle(live, due, stop, accelerator, validate, watch)
+            _show(bar, live)
+            if stop and any(arm.trains for arm in arms):
+                _interrupt(arms, live, accelerator)
+    done = [arm.error or attempt(arm, accelerator, partial(finish, arm, accelerator)) for arm in arms]
+    return [each or arm.error or RuntimeError("no result") for each, arm in zip(done, arms, strict=True)]
+
+
+def _interrupt(arms: Sequence[Arm], saved: Sequence[Arm], accelerator: Accelerator) -> NoReturn:
+    """Leave the loop; those that wait at a rung are saved now, the others are."""
+    left = [arm for arm in arms if arm.trains]
+    for arm in left:
+        if arm not in saved:
+            attempt(arm, accelerator, partial(save, arm, accelerator))
+    raise Interrupted(f"asked to stop at step {left[0].progress.step} of {left[0].plan.total}")
+
+
+def _going(arms: Sequence[Arm], accelerator: Accelerator, halving: Halving | None) -> list[Arm]:
+    """The arms that make the next step; at a rung, those that lose leave with a checkpoint."""
+    live = [arm for arm in arms if arm.trains]
+    if halving is None:
+        return live
+    if left := halving.cut(live):
+        for arm in [*(arm for arm in live if arm.trains), *left]:  # so that a restart doesn't cut anew
+            save(arm, accelerator)
+    return halving.going([arm for arm in live if arm.trains])
+
+
+def _count(arms: Sequence[Arm], watch: _Watch) -> None:
+    """Training time: in a gang, each arm's is the whole gang's."""
+    seconds = watch.lap()
+    for arm in arms:
+        arm.progress.seconds += seconds
+        if arm.pending:
+            arm.pending[-1].setdefault(keys.SECONDS, arm.progress.seconds)
+
+
+def _settle(
+    arms: Sequence[Arm],
+    late: Sequence[bool],
+    stop: bool,
+    accelerator: Accelerator,
+    validate: Validate,
+    watch: _Watch,
+) -> None:
+    """After a step: read losses, validate the arms whose time has come, save those that go on."""
+    for arm in arms:
+        if arm.trains and (len(arm.pending) >= _FLUSH or _judged(arm) or stop):
+            attempt(arm, accelerator, partial(flush, arm, accelerator))
+    _count(arms, watch)
+    judge([arm for arm in arms if arm.trains and _judged(arm)], accelerator, validate)
+    for arm, by_time in zip(arms, late, strict=True):
+        if not arm.trains:
+            continue
+        arm.ended = over(arm)
+        steps = arm.config.train.checkpoint_steps
+        by_step = steps is not None and arm.progress.step % steps == 0
+        kept = (
+            len(arms) > 1 if arm.ended else stop or by_time or by_step
+        )  # for when the others are interrupted
+        if kept:
+            attempt(arm, accelerator, partial(save, arm, accelerator))
+        elif arm.ended:
+            attempt(arm, accelerator, partial(flush, arm, accelerator))
+    watch.lap()
+
+
+def _judged(arm: Arm) -> bool:
+    return arm.progress.step in arm.plan.evals
+
+
+def over(arm: Arm) -> bool:
+    """Whether the run is at its end: all steps made, or its patience run out."""
+    patience = arm.config.train.patience
+    return arm.progress.step >= arm.plan.total or (patience is not None and arm.progress.stale >= patience)
+
+
+def _show(bar: Any, arms: Sequence[Arm]) -> None:
+    bar.update(max(arm.progress.step for arm in arms) - bar.n)
+    if len(arms) > 1:
+        bar.set_postfix(arms=sum(arm.trains for arm in arms), refresh=False)
 
 
 def start(arm: Arm, accelerator: Accelerator) -> None:
     """Make the optimizer, take up a checkpoint if there is one, cut the curve back to it."""
-    arm.optimizer = optimizer_of(arm.model, arm.groups, arm.config.train)
+    settings = arm.config.train
+    arm.plan = plan_of(arm.studies, arm.config)
+    arm.optimizer = optimizer_of(arm.model, arm.groups, settings)
+    arm.scaler = scaler_of(settings, accelerator.device)
     found = checkpoint.restore(arm.folder / "checkpoints", arm.model, arm.optimizer)
     if found is not None:
         arm.progress = found
@@ -189,61 +177,19 @@ def start(arm: Arm, accelerator: Accelerator) -> None:
         if rows and arm.tracker is not None:
             arm.tracker.replay(rows)
     accelerator.wait_for_everyone()
-    arm.wrapped, arm.optimizer = accelerator.prepare(arm.model, arm.optimizer)
     set_modes(arm.model, arm.config.tuning.frozen_mode)
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    collate = collate_for(arm.studies, arm.model.llm, settings)
+    arm.stream = arm.plan.stream(arm.progress.step, share, collate)
+    arm.ended = over(arm)
 
 
-def update(
-    arm: Arm, plan: Plan, micros: Sequence[Batch], samples: int, tokens: int, accelerator: Accelerator
-) -> dict[str, Any]:
-    """One optimizer step; the losses stay on the device until `flush` reads them."""
-    settings, progress = arm.config.train, arm.progress
-    torch.manual_seed(step_seed(arm.config.seed, progress.step, accelerator.process_index))
-    rate = learning_rate(settings, progress.step, plan.total, plan.per_epoch)
-    for group in arm.optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
-    summed = torch.zeros((), device=accelerator.device)
-    for i, micro in enumerate(micros):
-        last = i == len(micros) - 1
-        weight = _weight(settings, micro, len(micros), tokens, accelerator.num_processes)
-        with nullcontext() if last else accelerator.no_sync(arm.wrapped):
-            with accelerator.autocast():
-                loss = arm.wrapped(micro.to(accelerator.device))
-            summed += loss.detach()
-            accelerator.backward(loss * weight)
-    norm = accelerator.clip_grad_norm_(list(trainable(arm.model).values()), settings.clip_norm or math.inf)
-    arm.optimizer.step()
-    arm.optimizer.zero_grad(set_to_none=True)
-    progress.step += 1
-    progress.samples += samples
-    progress.tokens += tokens
-    return {
-        keys.STEP: progress.step,
-        keys.SAMPLES: progress.samples,
-        keys.TOKENS: progress.tokens,
-        keys.EPOCH: progress.step / plan.per_epoch,
-        keys.TRAIN_LOSS: (summed, tokens),
-        keys.TRAIN_GRAD_NORM: norm,
-        keys.TRAIN_LEARNING_RATE: rate,
-    }
-
-
-def _weight(settings: TrainSettings, micro: Batch, rounds: int, tokens: int, world: int) -> float:
-    """What a micro-batch's summed loss is multiplied with; DDP then takes the mean over the processes.
-
-    token: every token of the global batch counts the same. batch: the mean of each micro-batch counts the same.
-    """
-    if settings.weighting is Weighting.token:
-        return world / tokens
-    return 1 / (rounds * max(1, len(micro.targets)))
-
-
-def flush(arm: Arm, pending: list[dict[str, Any]], accelerator: Accelerator, bar: Any) -> None:
+def flush(arm: Arm, accelerator: Accelerator) -> None:
     """Read the pending losses, write them to the curve and tell the tracker."""
-    if not pending:
+    if not arm.pending:
         return
-    sums = accelerator.reduce(torch.stack([row[keys.TRAIN_LOSS][0] for row in pending]), "sum").tolist()
-    for row, total in zip(pending, sums, strict=True):
+    sums = accelerator.reduce(torch.stack([row[keys.TRAIN_LOSS][0] for row in arm.pending]), "sum").tolist()
+    for row, total in zip(arm.pending, sums, strict=True):
         row[keys.TRAIN_LOSS] = total / max(1, row[keys.TRAIN_LOSS][1])
         row[keys.TRAIN_GRAD_NORM] = float(row[keys.TRAIN_GRAD_NORM])
         if not math.isfinite(row[keys.TRAIN_LOSS]):
@@ -252,17 +198,30 @@ def flush(arm: Arm, pending: list[dict[str, Any]], accelerator: Accelerator, bar
             append_line(arm.curve_file, row)
             if arm.tracker is not None:
                 arm.tracker.log(row, step=row[keys.STEP])
-    bar.set_postfix(loss=f"{pending[-1][keys.TRAIN_LOSS]:.3f}")
-    pending.clear()
+    arm.pending.clear()
 
 
-def judge(arm: Arm, accelerator: Accelerator) -> bool:
-    """Validate, keep the checkpoint if it's the best so far; True when patience has run out."""
-    arm.model.eval()
-    scores = arm.validate()
-    set_modes(arm.model, arm.config.tuning.frozen_mode)
+def judge(arms: Sequence[Arm], accelerator: Accelerator, validate: Validate) -> None:
+    """Validate; keep the checkpoint of an arm that is the best so far."""
+    if not arms:
+        return
+    for arm in arms:
+        _one_of_all(arm, accelerator)
+        arm.model.eval()
+    found = validate(arms)
+    for arm in arms:
+        set_modes(arm.model, arm.config.tuning.frozen_mode)
+    for arm, scores in zip(arms, found, strict=True):
+        if isinstance(scores, Exception):
+            arm.error = scores
+        else:
+            attempt(arm, accelerator, partial(_rank, arm, scores, accelerator))
+
+
+def _rank(arm: Arm, scores: Mapping[str, float], accelerator: Accelerator) -> None:
     value = sum(term.weight * scores[term.score] for term in arm.config.train.select)
     progress = arm.progress
+    note(arm, {**scores, "select": value})
     row = {keys.val(name): score for name, score in scores.items()} | {keys.VAL_SELECT: value}
     axes = {keys.STEP: progress.step, keys.SAMPLES: progress.samples, keys.TOKENS: progress.tokens}
     axes[keys.SECONDS] = progress.seconds  # type: ignore[assignment]
@@ -276,31 +235,32 @@ def judge(arm: Arm, accelerator: Accelerator) -> bool:
         append_line(arm.curve_file, {**axes, **row})
         if arm.tracker is not None:
             arm.tracker.log({**axes, **row}, step=progress.step)
-    patience = arm.config.train.patience
-    return patience is not None and progress.stale >= patience
 
 
-def save(arm: Arm, pending: list[dict[str, Any]], accelerator: Accelerator, bar: Any) -> None:
+def _one_of_all(arm: Arm, accelerator: Accelerator) -> None:
+    """Running statistics are those of the first process, as a checkpoint's are."""
+    if accelerator.num_processes == 1:
+        return
+    learns = trainable(arm.model)
+    for name, tensor in checkpoint.trained_state(arm.model).items():
+        if name not in learns and tensor.is_floating_point():
+            torch.distributed.broadcast(tensor, 0)
+
+
+def save(arm: Arm, accelerator: Accelerator) -> None:
     """Write a checkpoint; the curve is flushed first, so that it is never behind."""
-    flush(arm, pending, accelerator, bar)
+    flush(arm, accelerator)
     if accelerator.is_main_process:
-        optimizer = getattr(arm.optimizer, "optimizer", arm.optimizer)
-        checkpoint.save(arm.folder / "checkpoints", arm.model, optimizer, arm.progress)
+        checkpoint.save(arm.folder / "checkpoints", arm.model, arm.optimizer, arm.progress)
     accelerator.wait_for_everyone()
 
 
-def _due(settings: TrainSettings, step: int, saved: float, accelerator: Accelerator) -> bool:
-    by_step = settings.checkpoint_steps is not None and step % settings.checkpoint_steps == 0
-    by_time = time.monotonic() - saved > settings.checkpoint_minutes * 60
-    return by_step or _any(by_time, accelerator)
-
-
-def _any(flag: bool, accelerator: Accelerator) -> bool:
-    """True on all processes if it is on one."""
+def _any(flags: Sequence[bool], accelerator: Accelerator) -> list[bool]:
+    """True on all processes where it is on one."""
     if accelerator.num_processes == 1:
-        return flag
-    votes = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
-    return bool(votes.item() > 0)
+        return list(flags)
+    votes = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
+    return [vote > 0 for vote in accelerator.reduce(votes, "sum").tolist()]
 
 
 class _Terminable:
@@ -318,14 +278,6 @@ class _Terminable:
 
     def _set(self, *_: object) -> None:
         self.flag = True
-
-    def now(self, accelerator: Accelerator) -> bool:
-        return _any(self.flag, accelerator)
-
-
-def eval_steps(total: int, evals: int) -> frozenset[int]:
-    """The steps after which the run is validated: evenly spaced, the last one is the end."""
-    return frozenset(max(1, round(total * (i + 1) / evals)) for i in range(evals))
 
 
 def finish(arm: Arm, accelerator: Accelerator) -> FitResult:

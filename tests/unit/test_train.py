@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from r2g.config.schema import RunConfig, Schedule, TrainSettings, Unit
-from r2g.train import eval_steps, learning_rate, step_seed
+from r2g.plan import eval_steps, learning_rate, step_seed
 
 
 @pytest.fixture(scope="session")

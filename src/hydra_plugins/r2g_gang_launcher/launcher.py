@@ -1,0 +1,195 @@
+"""The launcher: jobs to gangs, their ends to Hydra's answers and a table."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict, read_write
+
+if TYPE_CHECKING:
+    from r2g.gang import Job
+    from r2g.halving import Halving
+
+_LOG = logging.getLogger(__name__)
+GOOD = ("finished", "already there", "halved")
+
+
+class ArmsFailed(CompactHydraException):
+    """Some arms of a multirun did not finish; Hydra shows it without a traceback and ends with status 1."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """How an arm ended."""
+
+    status: str
+    record: str | None = None
+    error: str | None = None
+    objective: float | None = None
+
+
+class GangLauncher(Launcher):
+    """Trains jobs that can share a frozen llm side by side: at most `max_arms`, and in at most `memory_gb`."""
+
+    def __init__(
+        self, max_arms: int, memory_gb: float | None, halving: Mapping[str, Any] | None = None
+    ) -> None:
+        self.max_arms = max_arms
+        self.memory_gb = memory_gb
+        self.halving = halving
+        problems = []
+        if max_arms < 1:
+            problems.append(f"hydra.launcher.max_arms must be at least 1, got {max_arms}")
+        if memory_gb is not None and memory_gb <= 0:
+            problems.append(f"hydra.launcher.memory_gb must be above 0 or null, got {memory_gb}")
+        if problems:
+            raise ArmsFailed("\n".join(problems))
+
+    def setup(
+        self,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,  # noqa: ARG002 - Hydra's signature; a gang has a task of its own
+        config: DictConfig,
+    ) -> None:
+        """Hydra's hand-over."""
+        self.context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
+        from r2g.config.sweep import titles
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        trees = [self._config_of(job, initial_job_idx + i) for i, job in enumerate(job_overrides)]
+        names = titles([list(filter_overrides(job)) for job in job_overrides])
+        told = _run_all(trees, names, self.max_arms, self.memory_gb, self.halving)
+        if int(os.environ.get("RANK", "0")) == 0:
+            _say(names, told)
+        if any(end.status == "stopped" for end in told):
+            sys.exit(143)
+        return [_answer(*each, told) for each in zip(job_overrides, trees, told, strict=True)]
+
+    def _config_of(self, job: Sequence[str], number: int) -> DictConfig:
+        config = self.context.config_loader.load_sweep_config(self.config, list(job))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        return config
+
+
+def _run_all(
+    trees: Sequence[DictConfig],
+    names: Sequence[str],
+    most: int,
+    memory_gb: float | None,
+    halving: Mapping[str, Any] | None,
+) -> list[_Told]:
+    """Gangs one after the other, as they fit; an arm with a mistake in its config is told and left out."""
+    from r2g import gang
+    from r2g.grouping import groups_of
+
+    search = _search_of(halving)
+    told: dict[int, _Told] = {}
+    jobs: dict[int, Job] = {}
+    for i, tree in enumerate(trees):
+        found = _job_of(tree)
+        if isinstance(found, _Told):
+            told[i] = found
+        else:
+            jobs[i] = found
+    numbers = list(jobs)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    for group in groups_of([jobs[i].config for i in numbers], most, memory_gb, processes):
+        if any(end.status == "stopped" for end in told.values()):
+            break
+        members = [numbers[i] for i in group]
+        _LOG.info("a gang of %d: %s", len(members), "; ".join(names[i] for i in members))
+        told |= _run_gang(members, [jobs[i] for i in members], partial(gang.execute_gang, halving=search))
+    return [told.get(i, _Told("not started")) for i in range(len(trees))]
+
+
+def _search_of(halving: Mapping[str, Any] | None) -> "Halving | None":
+    from r2g.halving import Halving
+
+    if halving is None:
+        return None
+    try:
+        whole = {"rungs": tuple(halving.get("rungs", ())), "eta": float(halving.get("eta", 0))}
+        return Halving(**{**halving, **whole})
+    except (TypeError, ValueError) as error:
+        raise ArmsFailed(f"hydra.launcher.halving: {error}") from error
+
+
+def _job_of(tree: DictConfig) -> "Job | _Told":
+    from r2g.config.resolve import ConfigError, resolve
+    from r2g.gang import Job
+    from r2g.matching import matched
+    from r2g.tuning import PlanError
+
+    choices: Mapping[str, Any] = tree.hydra.runtime.choices
+    plain = tree.copy()
+    with read_write(plain), open_dict(plain):
+        del plain["hydra"]
+    try:
+        config = matched(resolve(plain))
+    except (ConfigError, PlanError) as error:
+        return _Told("failed", None, _line(str(error)))
+    return Job(config, {k: str(v) for k, v in choices.items() if "/" not in k and v is not None})
+
+
+def _run_gang(members: Sequence[int], jobs: Sequence["Job"], execute: Any) -> dict[int, _Told]:
+    from r2g import record
+    from r2g.session import RunFailed
+
+    try:
+        ends = execute(jobs)
+    except RunFailed as error:  # of all: a device or processes that aren't there
+        return {i: _Told("failed", None, _line(str(error))) for i in members}
+    told = {}
+    for i, end in zip(members, ends, strict=True):
+        good = end.status in GOOD
+        best = record.read(end.record)["training"]["best"] if good and end.error is None else None
+        told[i] = _Told(
+            end.status, str(end.record), None if end.error is None else _line(str(end.error)), best
+        )
+    return told
+
+
+def _line(message: str) -> str:
+    """Of several mistakes, the first one."""
+    lines = [line.strip() for line in message.splitlines()]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
+def _answer(job: Sequence[str], tree: DictConfig, end: _Told, ends: Sequence[_Told]) -> JobReturn:
+    failed = sum(e.status not in GOOD for e in ends)
+    missing = f"{failed} of {len(ends)} arms did not finish; the same command again runs those alone"
+    good = end.status in GOOD
+    return JobReturn(
+        overrides=list(job),
+        cfg=tree,
+        hydra_cfg=tree,
+        working_dir=str(Path.cwd()),
+        task_name=tree.hydra.job.name,
+        status=JobStatus.COMPLETED if good else JobStatus.FAILED,
+        _return_value=end.objective if good else ArmsFailed(missing),
+    )
+
+
+def _say(names: Sequence[str], ends: Sequence[_Told]) -> None:
+    from r2g.core.tables import table
+
+    rows = [
+        [i, name, e.status, e.record and os.path.relpath(e.record), e.error]
+        for i, (name, e) in enumerate(zip(names, ends, strict=True))
+    ]
+    print("\n" + table(["#", "arm", "status", "record", "error"], rows), flush=True)  # noqa: T201

@@ -1,0 +1,75 @@
+"""Which runs of a sweep train side by side: those that can share an llm, as many as memory holds."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from r2g import record
+from r2g.budget import Cost, cost
+from r2g.config.resolve import to_tree
+from r2g.config.schema import Device, RunConfig
+from r2g.gang import gang_key
+
+_GB = 10**9
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+_USABLE = 0.8  # of what is free: writing reports and the libraries need some too
+
+
+def groups_of(
+    configs: Sequence[RunConfig], most: int, memory_gb: float | None, processes: int = 1
+) -> list[list[int]]:
+    """The runs' numbers, gang by gang, in their order. A run that is too large for the bound goes alone.
+
+    Without `memory_gb`, the bound is most of what is free; several processes, which must agree, share all there is.
+    """
+    alike: dict[str, list[int]] = {}
+    for i, config in enumerate(configs):
+        alike.setdefault(gang_key(config), []).append(i)
+    needs: dict[str, tuple[float, float]] = {}
+    groups = []
+    for members in alike.values():
+        first = configs[members[0]]
+        bound = _USABLE * room(first, processes) if memory_gb is None else memory_gb * _GB
+        group: list[int] = []
+        taken = 0.0
+        for i in members:
+            llm, own = _needs(configs[i], needs) if len(members) > 1 else (0.0, 0.0)
+            if group and (len(group) == most or taken + own > bound):
+                groups.append(group)
+                group = []
+            taken = taken + own if group else llm + own
+            group.append(i)
+        groups.append(group)
+    return groups
+
+
+def _needs(config: RunConfig, known: dict[str, tuple[float, float]]) -> tuple[float, float]:
+    """Bytes of the llm, and of all else that the run needs while it trains; equal for all seeds of an arm."""
+    arm = record.run_id(to_tree(config), seed=False)
+    if arm not in known:
+        known[arm] = shares(cost(config), _BYTES[config.train.precision.value])
+    return known[arm]
+
+
+def shares(found: Cost, bytes_each: int) -> tuple[float, float]:
+    """A run's peak, split into what the llm's weights take, which a gang holds once, and the rest."""
+    own = sum(part["total"] for name, part in found.budget["parts"].items() if name != "llm")
+    llm = max(0, found.memory.weights - own * bytes_each)
+    return llm, found.memory.peak - llm
+
+
+def room(config: RunConfig, processes: int) -> float:
+    """Bytes on the device that the run would use: free ones for one process, for several each one's share of all."""
+    if torch.cuda.is_available() and config.train.device is not Device.cpu:
+        free, whole = torch.cuda.mem_get_info()
+        return free if processes == 1 else whole
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if processes > 1:
+        return whole / processes
+    told = Path("/proc/meminfo")  # Linux: with what its file cache would give back
+    for line in told.read_text().splitlines() if told.is_file() else []:
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return whole / 2

@@ -1,0 +1,90 @@
+"""A run on its way from settings to record, beside others or alone; its failure is its own."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+
+from r2g import record, session, train
+from r2g.config.schema import RunConfig
+from r2g.halving import Halved
+from r2g.session import RunFailed, Setup
+from r2g.step import Arm
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended: `finished`, `already there`, `failed`, `stopped` or `halved`; its record, and its error."""
+
+    status: str
+    record: Path
+    error: RunFailed | None = None
+
+
+@dataclass(eq=False)
+class Run:
+    """A run on its way; `end` is there once it is over."""
+
+    config: RunConfig
+    folder: record.RunFolder
+    frame: dict[str, Any]
+    accelerator: Accelerator
+    started: float = field(default_factory=time.time)
+    setup: Setup | None = None
+    arm: Arm | None = None
+    tracker: Any = None
+    end: End | None = None
+
+    @property
+    def ready(self) -> Setup:
+        if self.setup is None:
+            raise RuntimeError(f"{self.folder.final} isn't prepared")
+        return self.setup
+
+    def fail(self, error: BaseException) -> None:
+        """Write the error into the record, unless a finished one stands."""
+        if self.tracker is not None:
+            self.tracker.finish(failed=True)
+        if isinstance(error, RunFailed):  # refused: nothing of it was begun
+            told = error
+        else:
+            told = session.ended_record(self.folder, self.frame, error, self.started, self.accelerator)
+            told.__cause__ = error
+        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+        status = "stopped" if stopped else "halved" if isinstance(error, Halved) else "failed"
+        self.end = End(status, self.folder.partial, told)
+        self.setup = self.arm = self.tracker = None
+
+
+def fail_all(runs: Iterable[Run], error: BaseException) -> None:
+    """An error that all of them share."""
+    for run in runs:
+        if run.end is None:
+            run.fail(error)
+
+
+def tried(run: Run, action: Callable[[], T]) -> T | None:
+    """Do a run's own work; its failure is its own. On several processes, only where all of them see it."""
+    try:
+        return action()
+    except Exception as error:
+        seen = isinstance(error, RunFailed | ValueError)
+        if run.accelerator.num_processes > 1 and not seen:
+            raise
+        run.fail(error)
+        return None
+
+
+def guarded(run: Run, action: Callable[[], T]) -> T | Exception:
+    """What it gives, or its error; on several processes an error ends all."""
+    try:
+        return action()
+    except Exception as error:
+        if run.accelerator.num_processes > 1:
+            raise
+        return error

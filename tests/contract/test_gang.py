@@ -1,0 +1,184 @@
+"""What makes gangs usable: an arm's result in a gang is that of its solo run."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2g import gang, record, step, train
+from r2g.config.resolve import to_tree
+from r2g.config.schema import RunConfig
+from r2g.halving import Halving
+
+Small = Callable[..., RunConfig]
+_STEPS = 50
+_BASE = (
+    "data.train=24",
+    "data.val=4",
+    "data.test=6",
+    "data.size=32",
+    f"train.steps={_STEPS}",
+    "train.batch_size=4",
+    "train.micro_batch=2",
+    "train.warmup_steps=2",
+    "train.evals=2",
+    "train.max_tokens=24",
+    "train.select=[{score: rouge_l, weight: 1.0}]",
+    "train.device=cpu",
+    "score=quick",
+    "decode.max_tokens=8",
+    "decode.batch_size=3",
+)
+# What sets the arms of the mixed gang apart: projectors (one with fewer tokens), seeds, tuning modes, rates, sizes.
+_ARMS = (
+    ("seed=0",),
+    ("seed=1", "train.learning_rate=5.0e-4"),
+    ("projector=mlp", "projector.hidden=24"),
+    ("projector=qformer_lite", "projector.queries=3", "projector.width=32", "projector.heads=2"),
+    ("tuning=delta",),
+    ("tuning=deep", "train.learning_rate=3.0e-4"),
+    ("tuning=soft_prompt", "tuning.adapters.prompt.length=3"),
+    ("train.batch_size=6", "train.steps=40", "train.clip_norm=null"),
+)
+_LLM = ("tuning=llm_lora",)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def made(small: Small, cache: Path) -> Callable[..., list[RunConfig]]:
+    """The configs of some arms, writing to a folder."""
+
+    def configs(outputs: Path, arms: Sequence[Sequence[str]], *more: str) -> list[RunConfig]:
+        where = (f"paths.outputs={outputs}", f"paths.cache={cache}")
+        return [small(*_BASE, *arm, *where, *more) for arm in arms]
+
+    return configs
+
+
+@pytest.fixture(scope="module")
+def alone(made: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The records of the arms' solo runs, with that of the arm that changes the llm as the last."""
+    outputs = tmp_path_factory.mktemp("alone")
+    return [gang.execute(config, {}) for config in made(outputs, [*_ARMS, _LLM])]
+
+
+def _ganged(configs: Sequence[RunConfig]) -> list[gang.End]:
+    return gang.execute_gang([gang.Job(config, {}) for config in configs])
+
+
+def _losses(folder: Path) -> list[float]:
+    return [row["train/loss"] for row in record.read_lines(folder / "curve.jsonl") if "train/loss" in row]
+
+
+def _same(one: Path, other: Path) -> None:
+    assert len(_losses(one)) == len(_losses(other))
+    assert _losses(one) == pytest.approx(_losses(other), abs=1e-4)
+    scores = [record.read(folder)["scores"] for folder in (one, other)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
+    texts = [[p["hypothesis"] for p in record.read_lines(f / "predictions.jsonl")] for f in (one, other)]
+    assert sum(a == b for a, b in zip(*texts, strict=True)) >= len(texts[0]) - 1  # a tie may fall either way
+    controls = [record.read(folder)["controls"] for folder in (one, other)]
+    assert controls[0].keys() == controls[1].keys() == {"shuffled", "blank", "constant"}
+    assert controls[0]["blank"] == pytest.approx(controls[1]["blank"], abs=0.01)
+
+
+def test_an_arm_in_a_gang_ends_where_its_solo_run_does(made: Any, alone: list[Path], tmp_path: Path) -> None:
+    ends = _ganged(made(tmp_path, [*_ARMS, _LLM]))
+    assert [end.status for end in ends] == ["finished"] * 9
+    for end, solo in zip(ends, alone, strict=True):
+        assert end.record.name == solo.name
+        _same(end.record, solo)
+    ran = [record.read(end.record)["ran"] for end in ends]
+    assert ran == [{"how": "gang", "arms": 8}] * 8 + [{"how": "turn", "arms": 1}]
+    assert record.read(alone[0])["ran"] == {"how": "solo"}
+    assert _losses(ends[8].record) == _losses(alone[8])
+    again = _ganged(made(tmp_path, [*_ARMS, _LLM]))
+    assert [end.status for end in again] == ["already there"] * 9
+
+
+def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
+    made: Any, alone: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = step._read
+
+    def read(turn: Any, i: int, accelerator: Any) -> Any:
+        if turn.arm.config.seed == 7 and turn.arm.progress.step == 3:
+            raise RuntimeError("out of luck")
+        return real(turn, i, accelerator)
+
+    monkeypatch.setattr(step, "_read", read)
+    diverges = ("train.learning_rate=1.0e30", "train.clip_norm=null")
+    ends = _ganged(made(tmp_path, [_ARMS[0], ("seed=7",), diverges, _ARMS[1]]))
+    assert [end.status for end in ends] == ["finished", "failed", "failed", "finished"]
+    _same(ends[0].record, alone[0])
+    _same(ends[3].record, alone[1])
+    errors = [record.read(end.record)["error"] for end in ends[1:3]]
+    assert [error["type"] for error in errors] == ["RuntimeError", "FloatingPointError"]
+    assert "out of luck" in str(ends[1].error)
+
+
+def test_a_gang_that_was_stopped_goes_on_bit_for_bit(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = [("tuning=delta",), ("seed=1", "train.steps=10"), ("tuning=deep",)]
+    whole = _ganged(made(tmp_path / "whole", arms))
+    real = train.advance
+
+    def advance(live: Any, accelerator: Any) -> None:
+        if live[0].progress.step == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(live, accelerator)
+
+    monkeypatch.setattr(train, "advance", advance)
+    ends = _ganged(made(tmp_path / "broken", arms))
+    assert [end.status for end in ends] == ["stopped"] * 3
+    assert [record.read(end.record)["status"] for end in ends] == ["stopped"] * 3
+    monkeypatch.setattr(train, "advance", real)
+    ends = _ganged(made(tmp_path / "broken", arms))
+    assert [end.status for end in ends] == ["finished"] * 3
+    for one, other in zip(whole, ends, strict=True):
+        assert _losses(one.record) == _losses(other.record)
+        assert record.read(one.record)["scores"] == record.read(other.record)["scores"]
+        assert record.read(other.record)["training"]["attempts"] == 2
+
+
+def test_what_can_not_be_shared_is_refused(made: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="can't share"):
+        _ganged(made(tmp_path, [("seed=0",), ("decode.max_tokens=9",)]))
+
+
+def test_a_record_that_was_begun_otherwise_says_so(made: Any, tmp_path: Path) -> None:
+    config = made(tmp_path, [("seed=0",)])[0]
+    tree = to_tree(config)
+    folder = record.folder_of(config.paths.outputs, config.name, record.run_id(tree)).partial
+    (folder / "checkpoints").mkdir(parents=True)
+    row = {"schema": record.SCHEMA, "ran": {"how": "solo"}, "data": {}}
+    (folder / "record.json").write_text(json.dumps(row))
+    ends = _ganged([config, *made(tmp_path, [("seed=1",)], "train.steps=2")])
+    assert [record.read(end.record)["ran"]["how"] for end in ends] == ["mixed", "gang"]
+
+
+def test_a_search_stops_the_losing_arms_which_can_be_taken_up_again(made: Any, tmp_path: Path) -> None:
+    arms = [(f"seed={seed}", f"train.learning_rate={rate}") for seed in (0, 1) for rate in (1e-3, 1e-6, 1e-4)]
+    configs = made(tmp_path, arms, "train.evals=5", "train.select=[{score: loss, weight: -1.0}]")
+    halving = Halving(eta=2.0, metric="loss", rungs=(1, 2), keep=2)
+    jobs = [gang.Job(config, {}) for config in configs]
+    ends = gang.execute_gang(jobs, halving)
+    assert sorted(end.status for end in ends) == ["finished"] * 2 + ["halved"] * 4
+    assert {ends[1].status, ends[4].status} == {"halved"}
+    steps = sorted(len(_losses(end.record)) for end in ends)
+    assert steps == [10, 10, 10, 20, 50, 50]
+    left = record.read(ends[1].record)
+    assert (left["status"], left["error"]["type"]) == ("stopped", "Halved")
+    again = gang.execute_gang(jobs, halving)
+    assert sorted(end.status for end in again) == ["already there"] * 2 + ["halved"] * 4
+    taken_up = gang.execute(configs[1], {})
+    assert len(_losses(taken_up)) == 50
