@@ -57,19 +57,19 @@ def shares(found: Cost, bytes_each: int) -> tuple[float, float]:
     """A run's peak, split into what the llm's weights take, which a gang holds once, and the rest."""
     own = sum(part["total"] for name, part in found.budget["parts"].items() if name != "llm")
     llm = max(0, found.memory.weights - own * bytes_each)
-    return llm, found.memory.peak - llm
+    return float(llm), float(found.memory.peak - llm)
 
 
 def room(config: RunConfig, processes: int) -> float:
     """Bytes on the device that the run would use: free ones for one process, for several each one's share of all."""
     if torch.cuda.is_available() and config.train.device is not Device.cpu:
         free, whole = torch.cuda.mem_get_info()
-        return free if processes == 1 else whole
+        return float(free if processes == 1 else whole)
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if processes > 1:
         return whole / processes
     told = Path("/proc/meminfo")  # Linux: with what its file cache would give back
     for line in told.read_text().splitlines() if told.is_file() else []:
         if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
+            return 1024.0 * int(line.split()[1])
     return whole / 2

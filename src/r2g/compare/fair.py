@@ -129,7 +129,7 @@ def memory_differs(runs: Sequence[Run]) -> list[str]:
     """Why their peaks of memory can't be compared; nothing if they can."""
     told = {
         "what was measured": {str((r.record.get("peak_memory") or {}).get("what")) for r in runs},
-        "running alone or in a gang": {str(r.record.get("gang")) for r in runs},
+        "running alone or in a gang": {str(r.record.get("ran", {}).get("how")) for r in runs},
     }
     return [f"{what}: {', '.join(sorted(values))}" for what, values in told.items() if len(values) > 1]
 
@@ -141,6 +141,6 @@ def timing_differs(runs: Sequence[Run]) -> list[str]:
         "device": {str(r.record.get("device")) for r in runs},
         "machine": {str(r.record.get("machine")) for r in runs},
         "precision": {str(r.record["config"]["train"].get("precision")) for r in runs},
-        "running alone or in a gang": {str(r.record.get("gang")) for r in runs},
+        "running alone or in a gang": {str(r.record.get("ran", {}).get("how")) for r in runs},
     }
     return [f"{what}: {', '.join(sorted(values))}" for what, values in told.items() if len(values) > 1]
