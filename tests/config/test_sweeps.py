@@ -79,6 +79,7 @@ def test_the_arms_that_wandb_hands_out_resolve(path: Path, composed: Callable[..
         assert listed == params
 
 
+@pytest.mark.slow
 def test_plain_words_name_the_same_runs_as_a_sweep() -> None:
     words = ["tuning=shallow,delta,deep,llm_lora,soft_prompt,bitfit", "seed=0,1,2", "name=tuning_modes"]
     plain, sweep = compose_runs(words, many=True), compose_runs([], str(ROOT), "tuning_modes")
@@ -113,6 +114,7 @@ def test_titles_say_what_sets_runs_apart() -> None:
     assert titles([[]]) == ("(as it is)",)
 
 
+@pytest.mark.slow
 def test_a_sweeps_budget_counts_each_arm_once_and_adds_up() -> None:
     found = budget.arms(compose_runs(["+experiment=smoke"], str(ROOT), "projectors"), None)
     assert [arm.title for arm in found] == ["projector=linear", "projector=mlp", "projector=qformer_lite"]
@@ -142,6 +144,7 @@ def test_a_search_is_one_arm_times_its_trials() -> None:
     assert budget.arms(runs, None)[0].runs == 7
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_sweep_in_one_table() -> None:
     words = [sys.executable, "-m", "r2g.budget", "-cd", str(ROOT), "-cn", "budgets", "+experiment=smoke"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)

@@ -125,6 +125,7 @@ def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
     assert "out of luck" in str(ends[1].error)
 
 
+@pytest.mark.slow
 def test_a_gang_that_was_stopped_goes_on_bit_for_bit(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_record_that_was_begun_otherwise_says_so(made: Any, tmp_path: Path) ->
     assert [record.read(end.record)["ran"]["how"] for end in ends] == ["mixed", "gang"]
 
 
+@pytest.mark.slow
 def test_a_search_stops_the_losing_arms_which_can_be_taken_up_again(made: Any, tmp_path: Path) -> None:
     arms = [(f"seed={seed}", f"train.learning_rate={rate}") for seed in (0, 1) for rate in (1e-3, 1e-6, 1e-4)]
     configs = made(tmp_path, arms, "train.evals=5", "train.select=[{score: loss, weight: -1.0}]")

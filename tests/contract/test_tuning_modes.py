@@ -146,10 +146,16 @@ def test_every_mode_fits_the_shipped_models(mode: str, configured: Callable[...,
 
 
 def test_no_mode_s_name_is_in_the_code() -> None:
-    """A mode is data. (soft_prompt is also the adapter's name, and deep and norms are plain words.)"""
+    """A mode is data. (soft_prompt is also the adapter's name, and deep and norms are plain words.)
+
+    R2GenGPT's checkpoints name its modes, so what reads and writes those names them too.
+    """
     import r2g
 
     names = {"shallow", "bitfit", "last_blocks", "llm_lora"}
+    theirs = {"convert.py", "parity.py", "published.py"}
     for path in Path(r2g.__file__).parent.rglob("*.py"):
+        if path.name in theirs:
+            continue
         words = set(yaml.safe_dump(path.read_text()).replace('"', " ").replace("'", " ").split())
         assert not names & words, path

@@ -53,6 +53,7 @@ def test_jobs_share_a_process_and_one_that_fails_is_told(tmp_path: Path) -> None
     assert again.stdout[again.stdout.rindex("#  arm") :].count("already there") == 2
 
 
+@pytest.mark.slow
 def test_a_gang_has_its_bounds_and_a_mistake_is_one_arm_s(tmp_path: Path) -> None:
     words = [*_MANY, "seed=0,1,2", "hydra.launcher.max_arms=2", "train.steps=2"]
     done = _go(words, tmp_path / "out")
