@@ -90,6 +90,7 @@ def _same(one: Path, other: Path) -> None:
     assert controls[0]["blank"] == pytest.approx(controls[1]["blank"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_an_arm_in_a_gang_ends_where_its_solo_run_does(made: Any, alone: list[Path], tmp_path: Path) -> None:
     ends = _ganged(made(tmp_path, [*_ARMS, _LLM]))
     assert [end.status for end in ends] == ["finished"] * 9

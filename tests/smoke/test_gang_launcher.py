@@ -39,6 +39,7 @@ def _losses(outputs: Path) -> dict[str, list[float]]:
     }
 
 
+@pytest.mark.slow
 def test_jobs_share_a_process_and_one_that_fails_is_told(tmp_path: Path) -> None:
     words = [*_MANY, "projector=linear,mlp", "train.learning_rate=1.0e-3,1.0e30", "train.clip_norm=null"]
     done = _go([*words, "train.steps=12"], tmp_path / "out")

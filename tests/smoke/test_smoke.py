@@ -194,6 +194,7 @@ def test_data_that_is_not_there_says_where_to_get_it_and_leaves_a_record(tmp_pat
     assert record["error"]["type"] == "FileNotFoundError"
 
 
+@pytest.mark.slow
 def test_a_selection_by_what_the_data_can_not_give_is_refused_before_the_first_step(
     tmp_path: Path, cache: Path
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_selection_by_what_the_data_can_not_give_is_refused_before_the_first_s
     assert "of 3" in next(line for line in done.stdout.splitlines() if line.startswith("distinct reports:"))
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, cache: Path) -> None:
     call = [*_OTHER_DATA, *_folder(tmp_path / "films", "large"), _BY_LOSS, "train.learning_rate=1e30"]
     assert _go([*call, "train.clip_norm=null", "train.steps=40"], cache, tmp_path / "out").returncode == 1

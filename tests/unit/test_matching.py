@@ -73,6 +73,7 @@ def test_a_setting_that_changes_nothing_is_refused() -> None:
     ],
     ids=["number", "arm"],
 )
+@pytest.mark.slow
 def test_an_mlp_of_the_size_of_r2gengpts_linear_projector(
     target: list[str], configured: Callable[..., RunConfig]
 ) -> None:

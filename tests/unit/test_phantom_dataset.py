@@ -83,6 +83,7 @@ def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
         draw_dataset(tmp_path / "p", {"train": -1}, size_px=8, views=3)
 
 
+@pytest.mark.slow
 def test_the_pools_of_reports_are_disjoint() -> None:
     """The llm's pretraining never sees a report of the data."""
     texts = {

@@ -27,6 +27,7 @@ def test_labels_follow_from_the_case() -> None:
     assert labels(Case(())) == codes(Case(())) == ()
 
 
+@pytest.mark.slow
 def test_every_label_and_code_is_met_and_none_is_common() -> None:
     rng = np.random.default_rng(0)
     cases = [draw_case(rng) for _ in range(3000)]
