@@ -54,8 +54,10 @@ class Plan:
     total: int
     evals: frozenset[int]
 
-    def first_epoch(self) -> list[int]:
-        """The studies that come in the first epoch, or in the whole run if that ends before."""
+    def seen(self) -> list[int]:
+        """The studies that the run looks at. Each epoch of several may drop others, so then all of them."""
+        if self.total > self.per_epoch:
+            return list(range(len(self.studies)))
         order = epoch_order(self.studies.lengths, self.settings, self.seed, 0)
         return sorted(i for batch in order[: self.total] for i in batch)
 

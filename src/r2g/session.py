@@ -162,7 +162,7 @@ def _looked_at(config: RunConfig, loaders: data.Loaders, split: str, splits: Seq
     """Which studies of a split a run reads: a short one doesn't see all of train."""
     studies = getattr(loaders, split)
     if split == "train" and len(splits) > 1:
-        return plan_of(studies, config).first_epoch()
+        return plan_of(studies, config).seen()
     bound = {"val": config.train.eval_studies, "test": config.score.studies}.get(split)
     return range(min(len(studies), bound or len(studies)))
 

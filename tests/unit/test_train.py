@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from r2g.config.schema import RunConfig, Schedule, TrainSettings, Unit
-from r2g.plan import eval_steps, learning_rate, step_seed
+from r2g.data import Studies, epoch_order
+from r2g.encoders.base import Preprocess
+from r2g.plan import eval_steps, learning_rate, plan_of, step_seed
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +55,24 @@ def test_step_seeds_differ_and_repeat() -> None:
     assert len(seeds) == 5 * 200 * 4
     assert step_seed(2, 7, 1) == step_seed(2, 7, 1)
     assert step_seed(10**15, 10**9, 10**4) >= 0
+
+
+def _studies(count: int) -> Studies:
+    rows = {"id": [str(i) for i in range(count)], "report": ["x"] * count}
+    rows |= {"image_path": [[]] * count, "labels": [None] * count}
+    return Studies(rows, Preprocess(8, (0.5,), (0.25,)), 1, [[1] * (1 + i % 3) for i in range(count)])
+
+
+def test_what_a_run_looks_at_is_known_before_also_where_each_epoch_drops_others(
+    configured: Callable[..., RunConfig],
+) -> None:
+    studies = _studies(10)
+    words = ("train.batch_size=4", "train.micro_batch=4", "train.drop_last=true")
+    for steps in (1, 2, 7):
+        config = configured(*words, f"train.steps={steps}")
+        plan = plan_of(studies, config)
+        assert plan.per_epoch == 2
+        epochs = [epoch_order(studies.lengths, config.train, config.seed, epoch) for epoch in range(4)]
+        read = {i for batch in [batch for order in epochs for batch in order][:steps] for i in batch}
+        assert read <= set(plan.seen())
+        assert steps > 2 or set(plan.seen()) == read
