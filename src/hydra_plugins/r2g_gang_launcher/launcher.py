@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
-from hydra.errors import CompactHydraException
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
+
+from r2g.config.multirun import ArmsFailed, answers, job_config
 
 if TYPE_CHECKING:
     from r2g.gang import Job
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 GOOD = ("finished", "already there", "halved")
-
-
-class ArmsFailed(CompactHydraException):
-    """Some arms of a multirun did not finish; Hydra shows it without a traceback and ends with status 1."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,11 @@ class _Told:
     record: str | None = None
     error: str | None = None
     objective: float | None = None
+
+    @property
+    def good(self) -> bool:
+        """Is its record there, or has a search done with it?"""
+        return self.status in GOOD
 
 
 class GangLauncher(Launcher):
@@ -70,20 +72,17 @@ class GangLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        trees = [self._config_of(job, initial_job_idx + i) for i, job in enumerate(job_overrides)]
+        trees = [
+            job_config(self.context, self.config, job, initial_job_idx + i)
+            for i, job in enumerate(job_overrides)
+        ]
         names = titles([list(filter_overrides(job)) for job in job_overrides])
         told = _run_all(trees, names, self.max_arms, self.memory_gb, self.halving)
         if int(os.environ.get("RANK", "0")) == 0:
             _say(names, told)
         if any(end.status == "stopped" for end in told):
             sys.exit(143)
-        return [_answer(*each, told) for each in zip(job_overrides, trees, told, strict=True)]
-
-    def _config_of(self, job: Sequence[str], number: int) -> DictConfig:
-        config = self.context.config_loader.load_sweep_config(self.config, list(job))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        return config
+        return answers(job_overrides, trees, [Path.cwd()] * len(told), told)
 
 
 def _run_all(
@@ -168,21 +167,6 @@ def _line(message: str) -> str:
     """Of several mistakes, the first one."""
     lines = [line.strip() for line in message.splitlines()]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-
-
-def _answer(job: Sequence[str], tree: DictConfig, end: _Told, ends: Sequence[_Told]) -> JobReturn:
-    failed = sum(e.status not in GOOD for e in ends)
-    missing = f"{failed} of {len(ends)} arms did not finish; the same command again runs those alone"
-    good = end.status in GOOD
-    return JobReturn(
-        overrides=list(job),
-        cfg=tree,
-        hydra_cfg=tree,
-        working_dir=str(Path.cwd()),
-        task_name=tree.hydra.job.name,
-        status=JobStatus.COMPLETED if good else JobStatus.FAILED,
-        _return_value=end.objective if good else ArmsFailed(missing),
-    )
 
 
 def _say(names: Sequence[str], ends: Sequence[_Told]) -> None:

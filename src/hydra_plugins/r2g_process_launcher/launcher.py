@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
-from hydra.errors import CompactHydraException
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from hydra_plugins.r2g_process_launcher.arms import Arm, End, run_all
+from r2g.config.multirun import ArmsFailed, answers, job_config
 
 _LOG = logging.getLogger(__name__)
 # What is said to the launching process and not to its arms.
 _OF_THE_SWEEP = ("hydra.mode", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.run")
-
-
-class ArmsFailed(CompactHydraException):
-    """Some arms of a multirun did not finish; Hydra shows it without a traceback and ends with status 1."""
 
 
 class ProcessLauncher(Launcher):
@@ -62,7 +58,10 @@ class ProcessLauncher(Launcher):
             raise ArmsFailed("\n".join(problems))
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        configs = [self._config_of(job, initial_job_idx + i) for i, job in enumerate(job_overrides)]
+        configs = [
+            job_config(self.context, self.config, job, initial_job_idx + i)
+            for i, job in enumerate(job_overrides)
+        ]
         names = titles([list(filter_overrides(job)) for job in job_overrides])
         arms = [
             Arm(config.hydra.job.num, title, self._command(job, folder), folder)
@@ -74,13 +73,7 @@ class ProcessLauncher(Launcher):
         _say(arms, ends)
         if signal_number is not None:
             sys.exit(128 + signal_number)
-        return [self._answer(*each, ends) for each in zip(job_overrides, configs, arms, ends, strict=True)]
-
-    def _config_of(self, job: Sequence[str], number: int) -> DictConfig:
-        config = self.context.config_loader.load_sweep_config(self.config, list(job))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        return config
+        return answers(job_overrides, configs, [arm.folder for arm in arms], ends)
 
     def _command(self, job: Sequence[str], folder: Path) -> list[str]:
         """A line that a user could type to run this arm alone."""
@@ -101,21 +94,6 @@ class ProcessLauncher(Launcher):
             if source.provider == "main" and not Path(source.path).samefile(config_dir()):
                 words += ["-cp", source.path]
         return words
-
-    def _answer(
-        self, job: Sequence[str], config: DictConfig, arm: Arm, end: End, ends: Sequence[End]
-    ) -> JobReturn:
-        failed = sum(not e.good for e in ends)
-        missing = f"{failed} of {len(ends)} arms did not finish; the same command again runs those alone"
-        return JobReturn(
-            overrides=list(job),
-            cfg=config,
-            hydra_cfg=config,
-            working_dir=str(arm.folder),
-            task_name=config.hydra.job.name,
-            status=JobStatus.COMPLETED if end.good else JobStatus.FAILED,
-            _return_value=end.objective if end.good else ArmsFailed(missing),
-        )
 
 
 def _check(parallel: int, minutes: float | None, grace_seconds: float) -> None:
