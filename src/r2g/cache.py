@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from r2g.core.store import leftovers, remove
+from r2g.core.store import leftovers, remove, size
 from r2g.core.tables import table
 
 _MB = 2**20
@@ -46,7 +46,7 @@ def report(folder: Path) -> str:
     for entry in sorted(p for p in folder.iterdir() if p.is_dir()):
         parts = sorted(p for p in entry.iterdir() if p.is_dir()) if entry.name in _STORES else [entry]
         rows += [
-            [str(p.relative_to(folder)), _rows(p) if entry.name in _STORES else None, _size(p) / _MB]
+            [str(p.relative_to(folder)), _rows(p) if entry.name in _STORES else None, size(p) / _MB]
             for p in parts
         ]
     rows.append(["in all", None, sum(row[2] for row in rows)])
@@ -64,17 +64,13 @@ def drop(folder: Path, name: str) -> None:
     place = (folder / name).resolve()
     if folder.resolve() not in place.parents or not place.is_dir():
         sys.exit(f"{folder} has no '{name}'")
-    freed = _size(place)
+    freed = size(place)
     shutil.rmtree(place)
     _print(f"{freed / _MB:.1f} MB freed")
 
 
 def _rows(store: Path) -> int:
     return len({key for index in store.glob("*.json") for key in json.loads(index.read_text())["keys"]})
-
-
-def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def _print(text: str) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from r2g.config.schema import CacheSettings, Precision
-from r2g.core.store import Store
+from r2g.core.store import Store, size
 from r2g.data import Studies, decoded
 from r2g.encoders.base import Preprocess
 from r2g.model import ReportGenerator
@@ -161,11 +161,6 @@ def _fits(
             settings.max_gb,
         )
     return verdict[0]
-
-
-def size(folder: Path) -> int:
-    """Bytes of all files under a folder."""
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else 0
 
 
 def _make(

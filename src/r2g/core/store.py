@@ -121,6 +121,11 @@ class Writer:
         self._keys = []
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files under a folder; 0 where there is none."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Files under `folder` that a killed writer left: hidden parts, and rows that never got their keys."""
     hidden = [p for pattern in (".*.part", ".*.keys") for p in folder.rglob(pattern)]
