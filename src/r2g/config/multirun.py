@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
@@ -14,6 +14,7 @@ class ArmsFailed(CompactHydraException):
     """Some arms of a multirun did not finish; Hydra shows it without a traceback and ends with status 1."""
 
 
+@runtime_checkable
 class Ended(Protocol):
     """How an arm ended. `good`: its record is there. `objective` is what a search looks at."""
 
