@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 E ?= smoke
 S ?= tuning_modes
 Q ?= tuning_modes
+B ?= published cache gang search resample compare
 export HF_HUB_OFFLINE ?= 1
 export WANDB_MODE ?= offline
 
@@ -56,8 +57,8 @@ fix: $(READY)  ## format, and mend what ruff can mend
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-bench: $(READY)  ## paired runs: the published way against ours
-	$(BIN)/python benchmarks/published.py
+bench: $(READY)  ## speed and memory as ratios of paired runs, an hour in all: make bench B=published for one
+	set -e; for name in $(B); do $(BIN)/python benchmarks/$$name.py; done
 
 wheel: $(READY)  ## build the wheel; install it in a clean environment and run it from another folder
 	$(BIN)/python benchmarks/wheel.py

@@ -1,0 +1,88 @@
+"""A search of 27 arms (projector x learning rate x warm-up) with successive halving, and in full.
+
+Both run as gangs on the tiny models and phantom films, drawn and encoded before. Halving keeps a third at each of two
+rungs. Told: seconds of both, and whether the full search's winner (by validation) is among halving's finalists.
+
+python benchmarks/search.py [--rounds 5] [--steps 60] [--json FILE]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from r2g.core.tables import table
+
+GRID = [
+    "projector=linear,mlp,qformer_lite",
+    "train.learning_rate=5e-4,2e-3,8e-3",
+    "train.warmup_steps=0,5,20",
+]
+SMALL = ["data.train=512", "data.val=50", "data.test=50", "train.evals=6", "train.eval_studies=50"]
+HALVING = "hydra.launcher.halving={eta: 3, metric: select, rungs: [1, 2], keep: 3}"
+
+
+def search(steps: int, seed: int, cache: Path, halving: bool) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds of the search, and the records of the arms that finished."""
+    with tempfile.TemporaryDirectory() as outputs:
+        words = [*GRID, *SMALL, f"train.steps={steps}", f"seed={seed}", "track=none", "score=quick"]
+        words += ["hydra/launcher=gang", "hydra.launcher.max_arms=27", f"paths.outputs={outputs}"]
+        words += [f"paths.cache={cache}", *([HALVING] if halving else [])]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "r2g.run", "-m", *words], capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr[-3000:] + done.stdout[-2000:])
+        paths = Path(outputs).glob("run/*/record.json")
+        found = [json.loads(path.read_text()) | {"id": path.parent.name} for path in paths]
+        return seconds, [r for r in found if r["status"] == "finished"]
+
+
+def paired(rounds: int, steps: int) -> dict[str, Any]:
+    """In full and with halving, turn by turn, each round with its own seed."""
+    seconds: dict[str, list[float]] = {"full": [], "halving": []}
+    kept: list[bool] = []
+    with tempfile.TemporaryDirectory() as place:
+        cache = Path(place)
+        for seed in range(rounds):
+            if not seed:
+                search(2, seed, cache, halving=False)  # draws and encodes the films
+            whole, every = search(steps, seed, cache, halving=False)
+            cut, last = search(steps, seed, cache, halving=True)
+            winner = max(every, key=lambda r: r["training"]["best"])
+            kept.append(winner["id"] in {r["id"] for r in last})
+            seconds["full"].append(whole)
+            seconds["halving"].append(cut)
+            print(
+                f"seed {seed}: {whole:.1f} s in full ({len(every)} arms), {cut:.1f} s with halving "
+                f"({len(last)} finished); the winner {'is' if kept[-1] else 'is not'} among them",
+                flush=True,
+            )
+    ratios = [a / b for a, b in zip(seconds["full"], seconds["halving"], strict=True)]
+    return {"seconds": seconds, "kept": sum(kept), "rounds": rounds, "ratio": statistics.median(ratios)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    found = paired(chosen.rounds, chosen.steps)
+    medians = [statistics.median(found["seconds"][way]) for way in ("full", "halving")]
+    print(table(["", "full, s", "halving, s", "times"], [["27 arms", *medians, found["ratio"]]]))
+    print(f"the full search's winner is among the finalists in {found['kept']} of {found['rounds']}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
