@@ -20,7 +20,7 @@ from r2g.compare.html import PlotlyMissing, page
 from r2g.compare.tables import tables
 
 _LOG = logging.getLogger("r2g.compare")
-_KEPT = ("record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz")
+_KEPT = ("record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz", "labels.npz")
 _TEXTS = "predictions.jsonl"
 _RECORDS = "records"
 
@@ -57,6 +57,10 @@ def _found(chosen: argparse.Namespace) -> tuple[Comparison, Path]:
 
 def collect(found: Sequence[runs.Run], folder: Path) -> None:
     """Copy what a comparison reads; texts only of data that may be shown. What was there before is replaced."""
+    if any(run.record["data"].get("shareable") is not True for run in found):
+        _LOG.warning(
+            "these records hold ids and labels of studies that may not be shown: keep %s to yourself", folder
+        )
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     for run in found:

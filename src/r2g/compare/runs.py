@@ -9,6 +9,7 @@ from typing import Any
 
 from r2g import record
 from r2g.core import keys, ngrams
+from r2g.core import labels as tables
 from r2g.core.convergence import Curve
 
 PARTIAL = ".partial"
@@ -60,6 +61,12 @@ class Run:
         """ngrams.npz, or None for a run that has none."""
         path = self.folder / ngrams.FILE
         return ngrams.load(path) if path.is_file() else None
+
+    @cached_property
+    def labels(self) -> tables.Labels | None:
+        """labels.npz, or None for a run that has none."""
+        path = self.folder / tables.FILE
+        return tables.load(path) if path.is_file() else None
 
     @cached_property
     def predictions(self) -> list[dict[str, Any]]:
