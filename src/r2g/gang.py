@@ -9,7 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from r2g import assess, data, record, resident, session, train, walk
+from r2g import assess, data, record, resident, session, thumbnails, train, walk
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
 from r2g.core.types import Flops
@@ -208,6 +208,8 @@ def _begin(run: Run) -> None:
         partial_.mkdir(parents=True, exist_ok=True)
         row = {**run.frame, "status": "running", "budget": setup.budget}
         record.write_json(partial_ / "record.json", row)
+        if run.config.data.shareable:
+            thumbnails.write(partial_, data.first(setup.loaders.test, run.config.score.studies))
         session.say_title(run.config, run.frame)
         session.say_budget(setup.budget)
     run.accelerator.wait_for_everyone()

@@ -67,6 +67,11 @@ def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tmp_path: 
     control = record["controls"]["shuffled"]["label_f1_macro"]
     assert how.of(blind.counts(how).sum(axis=0)[None])[0] == pytest.approx(control)
     assert sum("train/loss" in row for row in _rows(_only(outputs, "curve.jsonl"))) == 6
+    films = sorted(_only(outputs, "thumbnails").iterdir())
+    assert [path.name for path in films] == [f"{i:03d}.jpg" for i in range(8)]
+    assert all(path.stat().st_size < 10_000 for path in films)
+    with Image.open(films[0]) as film:
+        assert film.size == (160, 160)
     stamp = _only(outputs, "record.json").stat().st_mtime_ns
     again = _go(call, cache, outputs)
     assert again.returncode == 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from r2g.compare import spec
 from r2g.compare.__main__ import collect
@@ -23,6 +24,7 @@ from r2g.compare.scores import ScoreError
 from r2g.compare.tables import tables
 from r2g.compare.write import files
 from r2g.core import labels
+from r2g.record import THUMBNAILS, thumbnail
 
 _QUICK = spec.Spec(question="What for?", runs=("*",), baseline="shallow", resamples=200, permutations=199)
 
@@ -308,6 +310,38 @@ def test_examples_are_shown_only_of_data_that_may_be(place: Path) -> None:
     assert [arm for arm, _ in shown[0].written] == ["shallow", "delta", "deep"]
     _change(place / "deep1", lambda r: r["data"].update(shareable=False))
     assert examples(_found(place)) == []
+
+
+def _picture(run: Path, place: int, grey: int) -> bytes:
+    path = run / THUMBNAILS / thumbnail(place)
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+    return path.read_bytes()
+
+
+def test_examples_show_films_where_records_have_them(place: Path) -> None:
+    from r2g.compare.examples import examples
+
+    films = {f"test_{i:06d}": _picture(place / "delta1", i, 40 * i) for i in (0, 3, 5)}
+    assert {one.id: one.film for one in examples(_found(place))} == films
+    one = examples(_found(place, replace(_QUICK, examples=1)))
+    assert len(one) == 1
+    assert one[0].film is not None
+    _change(place / "delta1", lambda r: r["data"].update(shareable=False))
+    assert find(["delta1"], place)[0].thumbnails == {}
+    assert examples(_found(place)) == []
+
+
+def test_thumbnails_are_collected_once_and_only_of_data_that_may_be_shown(
+    place: Path, tmp_path: Path
+) -> None:
+    for run in place.iterdir():
+        _picture(run, 0, 100)
+    _change(place / "deep0", lambda r: r["data"].update(shareable=False))
+    collect(find(["*"], place), tmp_path / "records")
+    kept = [path.parent.parent.name for path in (tmp_path / "records").rglob("*.jpg")]
+    assert len(kept) == 1
+    assert kept != ["deep0"]
 
 
 def test_records_are_collected_without_texts_that_may_not_be_shown(place: Path, tmp_path: Path) -> None:

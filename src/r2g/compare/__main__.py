@@ -63,10 +63,16 @@ def collect(found: Sequence[runs.Run], folder: Path) -> None:
         )
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
+    pictured: set[str] = set()
     for run in found:
-        names = (*_KEPT, _TEXTS) if run.record["data"].get("shareable") is True else _KEPT
+        shown = run.record["data"].get("shareable") is True
+        names = (*_KEPT, _TEXTS) if shown else _KEPT
         target = staged / run.folder.name
         target.mkdir(parents=True)
+        pictures, data = run.folder / record.THUMBNAILS, str(run.record["data"].get("fingerprint"))
+        if shown and pictures.is_dir() and data not in pictured:  # one run's pictures do for all on its data
+            shutil.copytree(pictures, target / record.THUMBNAILS)
+            pictured.add(data)
         for name in names:
             if (run.folder / name).is_file():
                 shutil.copy2(run.folder / name, target / name)

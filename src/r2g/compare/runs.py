@@ -74,6 +74,15 @@ class Run:
         return record.read_lines(self.folder / "predictions.jsonl")
 
     @cached_property
+    def thumbnails(self) -> dict[str, bytes]:
+        """JPEGs of the films of some studies, by id; none where the data may not be shown."""
+        place = self.folder / record.THUMBNAILS
+        if self.record["data"].get("shareable") is not True:
+            return {}
+        files = {id_: place / record.thumbnail(i) for i, id_ in enumerate(self.ids)} if place.is_dir() else {}
+        return {id_: path.read_bytes() for id_, path in files.items() if path.is_file()}
+
+    @cached_property
     def curve(self) -> Curve | None:
         """The training loss, or None for a run that wrote none."""
         rows = [row for row in record.read_lines(self.folder / "curve.jsonl") if keys.TRAIN_LOSS in row]
