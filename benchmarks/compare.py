@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from r2g.core import ngrams
+from r2g.core import labels, ngrams
 from r2g.core.resample import others
 from r2g.core.slots import METRICS
 from r2g.core.types import Prediction
-from r2g.phantom.findings import Case, draw_case, labels
+from r2g.phantom.findings import Case, draw_case
+from r2g.phantom.findings import labels as labels_of
 from r2g.phantom.words import report
 
 _METRICS: dict[str, dict[str, Any]] = {"bleu": {"order": 4}, "rouge_l": {}, "cider": {}, "label_f1": {}}
@@ -76,10 +77,10 @@ def write(
 ) -> Path:
     """One record with all of its files."""
     rows = [
-        Prediction(f"test_{i:06d}", text, _written(case, arm.finds, draw), tuple(labels(case)))
+        Prediction(f"test_{i:06d}", text, _written(case, arm.finds, draw), tuple(labels_of(case)))
         for i, (case, text) in enumerate(zip(cases, wanted, strict=True))
     ]
-    corpus, per_report = _scored(rows, list(_METRICS))
+    corpus, per_report, tables = _scored(rows, list(_METRICS))
     run = folder / f"{arm.tuning}{seed}"
     run.mkdir(parents=True, exist_ok=True)
     told = [{"id": p.id} | {n: values[i] for n, values in per_report.items()} for i, p in enumerate(rows)]
@@ -87,6 +88,7 @@ def write(
     _lines(run / "predictions.jsonl", [asdict(p) for p in rows])
     _lines(run / "curve.jsonl", _curve(arm, draw))
     ngrams.save(run / ngrams.FILE, ngrams.count(rows))
+    labels.save(run / labels.FILE, labels.Labels(tuple(p.id for p in rows), tables))
     (run / "record.json").write_text(json.dumps(_record(arm, seed, rows, corpus, controls), indent=1))
     return run
 
@@ -97,14 +99,18 @@ def _written(case: Case, finds: float, draw: np.random.Generator) -> str:
     return report(replace(case, findings=kept or extra), draw, "data")
 
 
-def _scored(rows: list[Prediction], names: list[str]) -> tuple[dict[str, float], dict[str, list[float]]]:
+def _scored(
+    rows: list[Prediction], names: list[str]
+) -> tuple[dict[str, float], dict[str, list[float]], dict[str, labels.LabelTable]]:
     corpus: dict[str, float] = {}
     per_report: dict[str, list[float]] = {}
+    tables: dict[str, labels.LabelTable] = {}
     for name in names:
         found = METRICS.get(name)(**_METRICS[name]).score(rows)
         corpus |= found.corpus
         per_report |= found.per_report
-    return corpus, per_report
+        tables |= found.tables
+    return corpus, per_report, tables
 
 
 def _record(
@@ -148,7 +154,7 @@ def _record(
         "convergence": {"target": 0.6},
         "scores": corpus,
         "absent": {},
-        "controls": {name: _scored(blind[name], ["bleu", "cider"])[0] for name in controls},
+        "controls": {name: _scored(blind[name], ["bleu", "cider", "label_f1"])[0] for name in controls},
         "distinct_reports": len({p.hypothesis for p in rows}),
     }
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from r2g import together
 from r2g.config.schema import DecodeSettings, TrainSettings
+from r2g.core.labels import LabelTable
 from r2g.core.resample import others
 from r2g.core.slots import METRICS
 from r2g.core.types import Prediction, Scores
@@ -29,7 +30,8 @@ _JUDGES = 100  # train references that they are tried against
 class Evaluation:
     """What a split's reports are worth; `controls` maps a control's name to corpus scores.
 
-    `predictions` are as the data and the model gave them, `judged` as the protocol of `stamp` had them scored.
+    `predictions` are as the data and the model gave them, `judged` as the protocol of `stamp` had them scored;
+    `tables` are the labels that metrics read.
     """
 
     predictions: tuple[Prediction, ...]
@@ -38,6 +40,7 @@ class Evaluation:
     corpus: dict[str, float]
     per_report: dict[str, list[float]]
     absent: dict[str, str]
+    tables: dict[str, LabelTable] = field(default_factory=dict)
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -52,14 +55,16 @@ def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any], judge: 
     corpus: dict[str, float] = {}
     per_report: dict[str, list[float]] = {}
     absent: dict[str, str] = {}
+    tables: dict[str, LabelTable] = {}
     for label, metric in metrics.items():
         result: Scores = metric.score(judged)
         corpus |= result.corpus
         per_report |= result.per_report
+        tables |= result.tables
         if result.absent:
             absent[label] = result.absent
     stamp = judge.stamp(judged)
-    return Evaluation(tuple(predictions), tuple(judged), stamp, corpus, per_report, absent)
+    return Evaluation(tuple(predictions), tuple(judged), stamp, corpus, per_report, absent, tables)
 
 
 def metrics_for(select: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,19 +6,19 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from r2g.config.sweep import Runs, compose_runs
 from r2g.core.tables import table
+from r2g.core.types import Flops
 
 if TYPE_CHECKING:
     import torch
 
     from r2g.config.schema import RunConfig
     from r2g.llms.base import Load, PromptIds
-    from r2g.model import Batch, ReportGenerator
+    from r2g.model import ReportGenerator
 
 _CHARACTERS = 4  # of English text a token
 _TEMPLATE = 24  # tokens that a chat template puts around a message, about
@@ -41,14 +41,6 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Flops:
-    """Floating-point operations for one training sample; a multiply and an add are two."""
-
-    forward: int
-    backward: int
-
-
-@dataclass(frozen=True)
 class Cost:
     """All that `python -m r2g.budget` says. `budget` is what a run's record holds too; checkpoints in bytes."""
 
@@ -62,16 +54,6 @@ class Cost:
     micro_batch: int
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """A training step walked through: bytes alive beyond the weights, and FLOPs of one micro-batch."""
-
-    saved: int
-    peak: int
-    forward: int
-    backward: int
-
-
 def cost(config: "RunConfig") -> Cost:
     """What a run of this config costs. Nothing is read, downloaded or computed; no data is needed.
 
@@ -79,41 +61,35 @@ def cost(config: "RunConfig") -> Cost:
     Reports count as `train.max_tokens` long and studies as having all their views: the worst case. The prompt's
     length is a guess from its characters, since a tokenizer would have to be downloaded.
     """
-    import torch
-
-    from r2g import checkpoint, matching, model, session, tuning
+    from r2g import checkpoint, matching, session, tuning, walk
 
     config = matching.matched(config)
-    dtype = session.DTYPES[config.train.precision]
-    whole = model.assemble(config, torch.device("meta"), dtype)
-    whole.llm.network.to(dtype)  # as it is loaded: norms too
-    session.tune(whole, config)
+    whole = walk.shapes(config)
     learns = tuning.trainable(whole).values()
     gradients = sum(p.numel() * p.element_size() for p in learns)
     trained = sum(t.numel() * t.element_size() for t in checkpoint.trained_state(whole).values())
     weights, unpacked = _weights(whole, config.llm.load)
     prompt = _prompt(config)
     whole.llm.prompt = prompt
-    walk = _walk(whole, config, dtype)
+    step = walk.walk(whole, config)
     moments = 2 * gradients  # AdamW keeps two values for each that learns
     update = 2 * gradients  # the gradients, and the update as it is applied
     memory = Memory(
         weights=weights,
         gradients=gradients,
         optimizer=moments,
-        activations=walk.saved,
-        peak=weights + moments + max(walk.peak + unpacked, update),
+        activations=step.saved,
+        peak=weights + moments + max(step.peak + unpacked, update),
     )
-    micro = config.train.micro_batch
     return Cost(
         budget=session.budget_of(whole, config),
         memory=memory,
-        flops=Flops(walk.forward // micro, walk.backward // micro),
+        flops=step.flops,
         trained_bytes=trained,
         checkpoint_bytes=trained + moments,
         prompt_tokens=len(prompt.before) + len(prompt.after),
         report_tokens=config.train.max_tokens,
-        micro_batch=micro,
+        micro_batch=config.train.micro_batch,
     )
 
 
@@ -155,76 +131,6 @@ def _prompt(config: "RunConfig") -> "PromptIds":
     before, after = (math.ceil(len(text) / _CHARACTERS) for text in (prompt.before, prompt.after))
     around = _TEMPLATE if prompt.style is Style.chat else 1  # 1: BOS
     return PromptIds((0,) * (before + around), (0,) * after)
-
-
-def _walk(whole: "ReportGenerator", config: "RunConfig", dtype: "torch.dtype") -> _Walk:
-    """Go through one optimizer step on fake tensors, which have a device, a dtype and a shape but no values.
-
-    The CPU is pretended: its attention kernels hold on to as much as those of a GPU. Micro-batches after the second
-    cost what the second costs.
-    """
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from r2g.core.memory import LiveBytes
-
-    settings = config.train
-    share = math.ceil(settings.batch_size / (settings.processes or 1))
-    rounds = min(2, math.ceil(share / settings.micro_batch))
-    mixed = nullcontext() if dtype is torch.float32 else torch.autocast("cpu", dtype)
-    with FakeTensorMode():
-        whole._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # to_empty refuses to mix meta with fake
-        whole.llm.network.tie_weights()
-        batch = _batch(whole, config)
-        counter, live = FlopCounterMode(display=False, custom_mapping=_attention()), LiveBytes()
-        live.ignore(whole)
-        with live, counter:
-            for i in range(rounds):
-                with mixed:
-                    loss = whole(batch)
-                if i == 0:
-                    saved, forward = live.now, counter.get_total_flops()
-                loss.backward()
-                del loss
-    return _Walk(saved, live.peak, forward, counter.get_total_flops() // rounds - forward)
-
-
-def _attention() -> dict[Any, Any]:
-    """FLOPs of the CPU's attention kernels, which torch's counter leaves out (it knows those of GPUs)."""
-    import torch
-    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
-
-    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    def backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return sdpa_backward_flop_count(grad, query, key, value)
-
-    aten = torch.ops.aten
-    return {
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
-    }
-
-
-def _batch(whole: "ReportGenerator", config: "RunConfig") -> "Batch":
-    """A micro-batch in which every study has all its views and a report of full length."""
-    import torch
-
-    from r2g.model import Batch
-
-    count, views, length = config.train.micro_batch, config.data.views, config.train.max_tokens
-    preprocess: Any = whole.encoder.preprocess
-    size, channels = preprocess.size, preprocess.channels
-    return Batch(
-        ids=tuple(map(str, range(count))),
-        images=torch.zeros(count, views, channels, size, size, dtype=torch.uint8),
-        view_mask=torch.ones(count, views, dtype=torch.bool),
-        films=torch.arange(count * views),
-        tokens=torch.zeros(count, length, dtype=torch.long),
-        targets=torch.arange(count * length),
-    )
 
 
 def show(found: Cost) -> str:

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from r2g import assess, data, record, resident, session, train
+from r2g import assess, data, record, resident, session, thumbnails, train, walk
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
+from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
 from r2g.halving import Halved, Halving
 from r2g.judging import examine, validate
@@ -133,7 +134,7 @@ def _mark(runs: Sequence[Run], ran: Mapping[str, Any]) -> None:
 
 
 def _prepare(run: Run, raw: Any, print_: str) -> None:
-    run.setup = session.prepare(run.config, raw, print_, run.accelerator)
+    run.setup = _priced(run, session.prepare(run.config, raw, print_, run.accelerator), {})
 
 
 def _join(
@@ -154,8 +155,15 @@ def _join(
         shared.loaders = data.load(raw, preprocess, config.data.views, whole.llm, config.train, print_)
     loaders = shared.loaders.seen_by(preprocess)
     reuse = session.keep_frozen_work(config, whole, loaders, raw, data.SPLITS, accelerator, hashes)
-    run.setup = Setup(accelerator, whole, groups, loaders, session.budget_of(whole, config), reuse)
+    setup = Setup(accelerator, whole, groups, loaders, session.budget_of(whole, config), reuse)
+    run.setup = _priced(run, setup, shared.flops)
     return True
+
+
+def _priced(run: Run, setup: Setup, known: dict[str, Flops]) -> Setup:
+    """The same with FLOPs in its budget; `known` are those of arms, for all seeds."""
+    told = walk.told(run.config, setup.model.llm.prompt, run.frame["arm"], known)
+    return replace(setup, budget=setup.budget | told)
 
 
 def _train(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None = None) -> None:
@@ -200,6 +208,8 @@ def _begin(run: Run) -> None:
         partial_.mkdir(parents=True, exist_ok=True)
         row = {**run.frame, "status": "running", "budget": setup.budget}
         record.write_json(partial_ / "record.json", row)
+        if run.config.data.shareable:
+            thumbnails.write(partial_, data.first(setup.loaders.test, run.config.score.studies))
         session.say_title(run.config, run.frame)
         session.say_budget(setup.budget)
     run.accelerator.wait_for_everyone()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
+THUMBNAILS = "thumbnails"
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "open_clip_torch", "timm", "r2g")
 # What doesn't change a result: where it is written, who watches, how many hands load the data, and why a setting
 # has the value that it has.
@@ -95,6 +96,11 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with draft.open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     draft.replace(path)
+
+
+def thumbnail(place: int) -> str:
+    """The file of the study that stands at this place (from 0) in scores.jsonl, inside the folder of thumbnails."""
+    return f"{place:03d}.jpg"
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from r2g import frozen
 from r2g.config.schema import FrozenMode, RunConfig
+from r2g.core.types import Flops
 from r2g.data import Loaders
 from r2g.llms.base import LanguageModel
 from r2g.model import ReportGenerator
@@ -21,6 +22,7 @@ class Resident:
     llm: LanguageModel
     encoders: dict[str, nn.Module] = field(default_factory=dict)
     loaders: Loaders | None = None
+    flops: dict[str, Flops] = field(default_factory=dict)  # by arm: its seeds cost the same
 
 
 def reside(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Resident:

@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
-from r2g.core import keys, memory, ngrams
+from r2g.core import keys, labels, memory, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.core.types import SPLITS, Cleaner, Prediction
@@ -275,7 +275,7 @@ def judge_for(config: RunConfig, setup: Setup) -> protocol.Judge:
 
 
 def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
-    """predictions.jsonl, scores.jsonl and ngrams.npz."""
+    """predictions.jsonl, scores.jsonl, ngrams.npz and, where a metric reads labels, labels.npz."""
     record.write_lines(folder / "predictions.jsonl", [asdict(p) for p in outcome.predictions])
     rows = [
         {"id": p.id} | {name: values[i] for name, values in outcome.per_report.items()}
@@ -283,6 +283,9 @@ def write_evaluation(folder: Path, outcome: assess.Evaluation) -> None:
     ]
     record.write_lines(folder / "scores.jsonl", rows)
     ngrams.save(folder / ngrams.FILE, ngrams.count(outcome.judged))
+    if outcome.tables:
+        ids = tuple(p.id for p in outcome.predictions)
+        labels.save(folder / labels.FILE, labels.Labels(ids, outcome.tables))
 
 
 def frame_of(
@@ -336,6 +339,9 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
         keys.BUDGET_TOTAL: budget["total"],
         keys.BUDGET_TRAINABLE_PERCENT: budget["trainable_percent"],
     }
+    if budget.get("flops"):
+        values[keys.BUDGET_FLOPS_FORWARD] = budget["flops"]["forward"]
+        values[keys.BUDGET_FLOPS_BACKWARD] = budget["flops"]["backward"]
     for name, part in budget["parts"].items():
         values |= {keys.budget(name, what): part[what] for what in ("trainable", "total")}
         values[keys.budget(name, "trainable_percent")] = 100 * part["trainable"] / max(1, part["total"])

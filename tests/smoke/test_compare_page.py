@@ -7,8 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from r2g import record
 from r2g.compare import spec
 from r2g.compare.__main__ import main
 from r2g.compare.analyse import compare
@@ -52,6 +55,7 @@ const look = () => {
     drawn: document.documentElement.dataset.drawn, plots, sorted,
     dead: links.filter((href) => !href.startsWith("#") || !document.getElementById(href.slice(1))),
     links: links.length,
+    films: [...document.querySelectorAll("img.film")].map((film) => [film.naturalWidth, film.alt]),
     wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
   };
   const out = document.createElement("pre");
@@ -69,6 +73,12 @@ wait();
 def made(made_up: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     made_up.make(folder, (made_up.ARMS[0], made_up.ARMS[3], made_up.ARMS[5]), (0, 1), 40)
+    draw = np.random.default_rng(0)
+    for run in folder.iterdir():
+        (run / record.THUMBNAILS).mkdir()
+        for i in range(4):
+            film = Image.fromarray(draw.integers(0, 255, (160, 160), np.uint8))
+            film.save(run / record.THUMBNAILS / record.thumbnail(i))
     wanted = spec.Spec(question="<b>What</b> for?", resamples=200, permutations=199)
     found = compare("a page", wanted, group(find(["*"], folder), {}))
     return page(found, tables(found), figures(found))
@@ -112,6 +122,8 @@ def test_in_a_browser(made: str, tmp_path: Path, width: int, scheme: str) -> Non
         "labels-map",
     }
     assert all(plot["marks"] > 0 and plot["height"] > 100 for plot in told["plots"]), told["plots"]
+    assert len(told["films"]) == 3
+    assert all(width == 160 and alt.startswith("film of test_00000") for width, alt in told["films"])
     assert told["dead"] == []
     assert told["links"] >= 9
     assert not told["wide"], "the page must not scroll sideways"

@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from r2g.core import labels
+from r2g.core.resample import others
+
 _RUN = [sys.executable, "-m", "r2g.run", "+experiment=smoke", "track=none"]
 _SHORT = ["score.controls=false", "train.device=cpu"]
 
@@ -53,10 +56,22 @@ def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tmp_path: 
     assert (
         record["budget"]["trainable"] == sum(p["trainable"] for p in record["budget"]["parts"].values()) > 0
     )
+    assert min(record["budget"]["flops"].values()) > 0
     assert set(record["controls"]) == {"shuffled", "blank", "constant"}
     assert {"bleu_4", "rouge_l", "cider", "label_f1_micro"} <= set(record["scores"])
     assert len(_rows(_only(outputs, "predictions.jsonl"))) == len(_rows(_only(outputs, "scores.jsonl"))) == 12
+    table = labels.load(_only(outputs, labels.FILE)).tables["label_f1"]
+    how = table.scores["label_f1_macro"]
+    assert how.of(table.counts(how).sum(axis=0)[None])[0] == pytest.approx(record["scores"]["label_f1_macro"])
+    blind = table.moved(others(12, record["config"]["seed"]))
+    control = record["controls"]["shuffled"]["label_f1_macro"]
+    assert how.of(blind.counts(how).sum(axis=0)[None])[0] == pytest.approx(control)
     assert sum("train/loss" in row for row in _rows(_only(outputs, "curve.jsonl"))) == 6
+    films = sorted(_only(outputs, "thumbnails").iterdir())
+    assert [path.name for path in films] == [f"{i:03d}.jpg" for i in range(8)]
+    assert all(path.stat().st_size < 10_000 for path in films)
+    with Image.open(films[0]) as film:
+        assert film.size == (160, 160)
     stamp = _only(outputs, "record.json").stat().st_mtime_ns
     again = _go(call, cache, outputs)
     assert again.returncode == 0
@@ -117,6 +132,7 @@ def test_a_run_from_the_cache_is_the_run_without_it(tmp_path: Path, cache: Path)
     records = [json.loads(_only(o, "record.json").read_text()) for o in (plain, first, second)]
     assert records[0]["scores"] == pytest.approx(records[1]["scores"], abs=1e-9)
     assert [r["reuse"]["what"] for r in records] == ["none", "features", "features"]
+    assert records[0]["budget"]["flops"] == records[1]["budget"]["flops"] == records[2]["budget"]["flops"]
     assert records[1]["reuse"]["made"] == records[2]["reuse"]["found"] == 68
     assert records[2]["reuse"]["made"] == 0
     assert len({r["id"] for r in records}) == 1

@@ -122,7 +122,7 @@ def _measure(words: list[str]) -> int:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from r2g import model, session, train
+    from r2g import model, session, train, walk
     from r2g.core.hub import model_config
     from r2g.llms import causal_lm
 
@@ -133,7 +133,7 @@ def _measure(words: list[str]) -> int:
     causal_lm.prompt_ids = lambda *_: budget._prompt(config)
     whole = model.assemble(config, torch.device("cpu"), dtype)
     optimizer = train.optimizer_of(whole, session.tune(whole, config), config.train)
-    batch = budget._batch(whole, config)
+    batch = walk.batch_of(whole, config)
 
     def step() -> None:
         with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):

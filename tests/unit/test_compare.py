@@ -5,20 +5,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from r2g.compare import spec
 from r2g.compare.__main__ import collect
-from r2g.compare.analyse import Comparison, compare
+from r2g.compare.analyse import Comparison, Row, compare
+from r2g.compare.blind import Seen
 from r2g.compare.fair import UnfairPair
 from r2g.compare.figures import figures
-from r2g.compare.runs import RunsError, find, group
+from r2g.compare.runs import Run, RunsError, find, group
 from r2g.compare.scores import ScoreError
 from r2g.compare.tables import tables
 from r2g.compare.write import files
+from r2g.core import labels
+from r2g.record import THUMBNAILS, thumbnail
 
 _QUICK = spec.Spec(question="What for?", runs=("*",), baseline="shallow", resamples=200, permutations=199)
 
@@ -173,12 +179,97 @@ def test_without_n_grams_cider_can_t_decide(place: Path) -> None:
     with pytest.raises(ScoreError, match=r"primary metric cider .*: ngrams.npz is missing \(deep seed 1\)"):
         _found(place)
     wanted = spec.Spec(
-        runs=("*",), primary="label_f1_micro", metrics=("cider",), resamples=200, permutations=199
+        runs=("*",),
+        primary="label_f1_micro",
+        metrics=("cider",),
+        blindness_score="cider",
+        resamples=200,
+        permutations=199,
     )
     found = _found(place, wanted)
     assert found.rows[-1].scores["cider"].low is None
     assert found.rows[-1].verdict == "unclear"
     assert any("cider has no intervals" in note for note in found.notes)
+
+
+_LABELS = replace(_QUICK, primary="label_f1_micro", metrics=("label_f1_macro",))
+
+
+def test_label_f1_decides_and_says_who_uses_the_image(source: Path) -> None:
+    found = _found(source, _LABELS)
+    deep = found.rows[-1]
+    assert deep.verdict == "yes"
+    assert [one.score for one in deep.seen] == list(deep.scores["label_f1_micro"].seeds.values())
+    assert all(
+        one.shuffled == run.record["controls"]["shuffled"]["label_f1_micro"] for one, run in _seen(deep)
+    )
+    assert "label_f1_micro beside that of reports" in next(
+        table.note for table in tables(found) if table.key == "controls"
+    )
+    macro = deep.scores["label_f1_macro"]
+    assert macro.low is not None
+    assert macro.low < macro.value < (macro.high or 0)
+    assert "label_f1_macro" in deep.differences
+    assert all(one.low is not None and one.low <= one.value for one in deep.labels.values())
+
+
+def _seen(row: Row) -> list[tuple[Seen, Run]]:
+    return list(zip(row.seen, row.arm.finished, strict=True))
+
+
+def test_a_run_that_is_blind_by_its_labels_is_called_so(place: Path) -> None:
+    """Reports that are others' already: shuffled once more they are worth the same."""
+    for run in place.glob("deep*"):
+        held = labels.load(run / labels.FILE)
+        table = held.tables["label_f1"]
+        still = replace(table, found=np.repeat(table.found[:1], len(table.found), axis=0))
+        labels.save(run / labels.FILE, replace(held, tables={"label_f1": still}))
+        told = {name: float(how.of(still.counts(how).sum(0)[None])[0]) for name, how in table.scores.items()}
+        _change(run, lambda r, told=told: (r["scores"].update(told), r["controls"]["shuffled"].update(told)))
+    assert [row.verdict for row in _found(place, _LABELS).rows] == ["yes", "yes", "no"]
+
+
+def test_without_labels_what_is_missing_is_named(place: Path) -> None:
+    for run in place.iterdir():
+        (run / "labels.npz").unlink()
+    found = _found(place, _LABELS)
+    assert found.rows[-1].scores["label_f1_micro"].low is not None
+    assert found.rows[-1].scores["label_f1_macro"].low is None
+    assert {row.verdict for row in found.rows} == {"unclear"}
+    assert {one.reason for row in found.rows for one in row.seen} == {"labels.npz is missing"}
+    assert "label_f1_macro has no intervals and no test: labels.npz is missing (every run)" in found.notes
+    assert all(one.low is None for one in found.rows[-1].labels.values())
+    with pytest.raises(ScoreError, match=r"primary metric label_f1_macro .*: labels.npz is missing"):
+        _found(place, replace(_LABELS, primary="label_f1_macro"))
+
+
+def test_labels_of_other_studies_are_refused(place: Path) -> None:
+    held = labels.load(place / "deep1" / labels.FILE)
+    table = held.tables["label_f1"]
+    spoilt = replace(held, tables={"label_f1": replace(table, known=~table.known)})
+    labels.save(place / "deep1" / labels.FILE, spoilt)
+    labels.save(place / "deep0" / labels.FILE, replace(held, ids=held.ids[::-1]))
+    with pytest.raises(UnfairPair) as refused:
+        _found(place)
+    assert "labels.npz says that the studies have other labels (label_f1)" in str(refused.value)
+    assert "labels.npz and scores.jsonl have other ids" in str(refused.value)
+
+
+def test_a_blindness_score_that_no_run_has_is_refused(source: Path) -> None:
+    with pytest.raises(ScoreError, match="no run has cidr; did you mean 'cider'"):
+        _found(source, replace(_QUICK, blindness_score="cidr"))
+    seen = _found(source, replace(_QUICK, blindness_score="rouge_l")).rows[0].seen
+    assert {one.reason for one in seen} == {
+        "a record doesn't hold rouge_l of shuffled reports; set blindness_score to another"
+    }
+
+
+def test_records_without_flops_are_named(place: Path) -> None:
+    def drop(record: dict[str, Any]) -> None:
+        record["budget"].update(flops=None, flops_absent="ValueError: no kernel")
+
+    _change(place / "deep1", drop)
+    assert _found(place).refused["flops"] == "1 record(s) hold no FLOPs (ValueError: no kernel)"
 
 
 def test_differences_are_paired_by_seed_and_agree_with_the_scores(source: Path) -> None:
@@ -221,12 +312,44 @@ def test_examples_are_shown_only_of_data_that_may_be(place: Path) -> None:
     assert examples(_found(place)) == []
 
 
+def _picture(run: Path, place: int, grey: int) -> bytes:
+    path = run / THUMBNAILS / thumbnail(place)
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+    return path.read_bytes()
+
+
+def test_examples_show_films_where_records_have_them(place: Path) -> None:
+    from r2g.compare.examples import examples
+
+    films = {f"test_{i:06d}": _picture(place / "delta1", i, 40 * i) for i in (0, 3, 5)}
+    assert {one.id: one.film for one in examples(_found(place))} == films
+    one = examples(_found(place, replace(_QUICK, examples=1)))
+    assert len(one) == 1
+    assert one[0].film is not None
+    _change(place / "delta1", lambda r: r["data"].update(shareable=False))
+    assert find(["delta1"], place)[0].thumbnails == {}
+    assert examples(_found(place)) == []
+
+
+def test_thumbnails_are_collected_once_and_only_of_data_that_may_be_shown(
+    place: Path, tmp_path: Path
+) -> None:
+    for run in place.iterdir():
+        _picture(run, 0, 100)
+    _change(place / "deep0", lambda r: r["data"].update(shareable=False))
+    collect(find(["*"], place), tmp_path / "records")
+    kept = [path.parent.parent.name for path in (tmp_path / "records").rglob("*.jpg")]
+    assert len(kept) == 1
+    assert kept != ["deep0"]
+
+
 def test_records_are_collected_without_texts_that_may_not_be_shown(place: Path, tmp_path: Path) -> None:
     _change(place / "deep1", lambda r: r["data"].update(shareable=False))
     (place / "deep0" / "trained.safetensors").write_bytes(b"weights")
     collect(find(["*"], place), tmp_path / "records")
     assert {p.name for p in (tmp_path / "records" / "deep0").iterdir()} == {
-        "record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz", "predictions.jsonl",
+        "record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz", "labels.npz", "predictions.jsonl",
     }  # fmt: skip
     assert not (tmp_path / "records" / "deep1" / "predictions.jsonl").exists()
 

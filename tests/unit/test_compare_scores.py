@@ -1,6 +1,8 @@
 """Scores of drawn and swapped reports, held to the scorers on those very reports."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from r2g.compare import blind, scores
 from r2g.compare.runs import Run, find
-from r2g.core.resample import Resampler, bootstrap
+from r2g.core.resample import Resampler, bootstrap, others
 from r2g.core.types import Prediction
 from r2g.metrics.bleu import Bleu
 from r2g.metrics.cider import Cider
@@ -24,6 +26,8 @@ _SCORERS: dict[str, Callable[[], Any]] = {
     "label_f1_micro": LabelF1,
     "label_precision_micro": LabelF1,
     "label_recall_micro": LabelF1,
+    "label_f1_macro": LabelF1,
+    "label_f1/cardiomegaly": LabelF1,
 }
 
 
@@ -81,6 +85,27 @@ def test_shuffled_n_grams_score_as_the_record_s_control(pair: list[Run]) -> None
     assert ready.bleu(ones)[0, 1] == pytest.approx([told[f"bleu_{n}"] for n in range(1, 5)], abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["label_f1_micro", "label_f1_macro", "label_precision_micro"])
+def test_shuffled_labels_score_as_the_record_s_control_and_as_the_scorer_says(
+    pair: list[Run], name: str
+) -> None:
+    run = pair[0]
+    labels = scores.counted(name, run)
+    if labels is None:
+        pytest.fail("the made-up run has no labels")
+    shuffled = scores.Linear(labels, labels.matrix(run, shuffled=True))
+    assert shuffled.observed() == pytest.approx(run.record["controls"]["shuffled"][name], abs=1e-9)
+    texts = _predictions(run)
+    moved = [
+        replace(texts[i], hypothesis=texts[j].hypothesis)
+        for i, j in enumerate(others(_REPORTS, run.seed).tolist())
+    ]
+    weights = bootstrap(_REPORTS, 4, seed=1)
+    for row, value in zip(weights, shuffled.drawn(weights), strict=True):
+        picked = [moved[i] for i in np.repeat(np.arange(_REPORTS), row)]
+        assert value == pytest.approx(LabelF1().score(picked).corpus[name], abs=1e-9)
+
+
 def _judged(run: Run, gaps: tuple[float, float], margin: float = 0.1) -> blind.Seen:
     shuffled = np.full(1001, run.record["controls"]["shuffled"]["cider"])
     spread = np.concatenate([[np.mean(gaps)], np.linspace(*gaps, 1000)])
@@ -97,7 +122,7 @@ def test_a_verdict_needs_the_whole_interval(pair: list[Run]) -> None:
     assert blind.together(seen[:1]) == "yes"
     off = blind.judge(pair[0], "cider", np.ones(3), np.full(3, 9.0), 0.1)
     assert off.verdict == "unclear"
-    assert "its n-grams give 9.0000" in off.reason
+    assert "its files give 9.0000" in off.reason
 
 
 def test_scores_that_the_reports_don_t_give_are_refused(pair: list[Run]) -> None:
@@ -110,7 +135,16 @@ def test_scores_that_the_reports_don_t_give_are_refused(pair: list[Run]) -> None
 
 def test_what_can_t_be_drawn_says_why(pair: list[Run], tmp_path: Path) -> None:
     assert scores.lacks("rouge_l", pair[0]) is None
-    assert scores.lacks("label_f1_macro", pair[0]) == "scores.jsonl doesn't hold what it is made of"
+    assert scores.lacks("label_f1_macro", pair[0]) is None
+    plain = shutil.copytree(pair[0].folder, tmp_path / "plain")
+    (plain / "labels.npz").unlink()
+    old = Run(plain, pair[0].record)
+    assert scores.lacks("label_f1_micro", old) is None
+    assert scores.lacks("label_f1_macro", old) == "labels.npz is missing"
+    assert scores.lacks_shuffled("label_f1_micro", old) == "labels.npz is missing"
+    assert "set blindness_score" in str(scores.lacks_shuffled("rouge_l", pair[0]))
+    drawn = [scores.linear("label_f1_micro", run).drawn(np.eye(3, _REPORTS)) for run in (pair[0], old)]
+    assert drawn[0] == pytest.approx(drawn[1], abs=1e-12)
     assert scores.lacks("meteor", pair[0]) == "the run doesn't have it"
     assert (
         scores.lacks("meteor", Run(tmp_path, {**pair[0].record, "absent": {"meteor": "no Java"}}))

@@ -20,7 +20,7 @@ from r2g.compare.html import PlotlyMissing, page
 from r2g.compare.tables import tables
 
 _LOG = logging.getLogger("r2g.compare")
-_KEPT = ("record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz")
+_KEPT = ("record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz", "labels.npz")
 _TEXTS = "predictions.jsonl"
 _RECORDS = "records"
 
@@ -57,12 +57,22 @@ def _found(chosen: argparse.Namespace) -> tuple[Comparison, Path]:
 
 def collect(found: Sequence[runs.Run], folder: Path) -> None:
     """Copy what a comparison reads; texts only of data that may be shown. What was there before is replaced."""
+    if any(run.record["data"].get("shareable") is not True for run in found):
+        _LOG.warning(
+            "these records hold ids and labels of studies that may not be shown: keep %s to yourself", folder
+        )
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
+    pictured: set[str] = set()
     for run in found:
-        names = (*_KEPT, _TEXTS) if run.record["data"].get("shareable") is True else _KEPT
+        shown = run.record["data"].get("shareable") is True
+        names = (*_KEPT, _TEXTS) if shown else _KEPT
         target = staged / run.folder.name
         target.mkdir(parents=True)
+        pictures, data = run.folder / record.THUMBNAILS, str(run.record["data"].get("fingerprint"))
+        if shown and pictures.is_dir() and data not in pictured:  # one run's pictures do for all on its data
+            shutil.copytree(pictures, target / record.THUMBNAILS)
+            pictured.add(data)
         for name in names:
             if (run.folder / name).is_file():
                 shutil.copy2(run.folder / name, target / name)

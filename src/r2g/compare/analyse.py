@@ -10,8 +10,6 @@ from r2g.compare.runs import Arm, RunsError
 from r2g.compare.spec import Spec
 from r2g.core.registry import nearest
 
-_LABEL = "label_f1/"
-
 
 @dataclass(frozen=True)
 class Row:
@@ -22,7 +20,7 @@ class Row:
     differences: Mapping[str, Difference]
     reached: tuple[pace.Reached, ...]
     seen: tuple[blind.Seen, ...]
-    labels: Mapping[str, float]
+    labels: Mapping[str, Estimate]
 
     @property
     def name(self) -> str:
@@ -114,14 +112,9 @@ def _baseline(arms: Sequence[Arm], wanted: str | None) -> Arm:
 
 def _row(arm: Arm, results: "draws.Results", target: float | None) -> Row:
     reached = tuple(found for run in arm.runs if (found := pace.reach(run, target)) is not None)
-    labels: dict[str, list[float]] = {}
-    for run in arm.finished:
-        for name, value in run.record["scores"].items():
-            if name.startswith(_LABEL):
-                labels.setdefault(name.removeprefix(_LABEL), []).append(value)
-    means = {name: sum(values) / len(values) for name, values in labels.items()}
     estimates, gaps = results.estimates.get(arm.hash, {}), results.differences.get(arm.hash, {})
-    return Row(arm, estimates, gaps, reached, results.seen.get(arm.hash, ()), means)
+    labels = results.labels.get(arm.hash, {})
+    return Row(arm, estimates, gaps, reached, results.seen.get(arm.hash, ()), labels)
 
 
 def _stopped(arms: Sequence[Arm]) -> list[str]:

@@ -42,7 +42,7 @@ def judge(run: Run, name: str, real: np.ndarray, shuffled: np.ndarray, margin: f
     if told is None:
         return unknown(run, "the run has no shuffled control")
     if not np.isclose(told, shuffled[0], rtol=1e-6, atol=1e-9):
-        return unknown(run, f"the record's control is {told:.4f}, its n-grams give {shuffled[0]:.4f}")
+        return unknown(run, f"the record's control is {told:.4f}, its files give {shuffled[0]:.4f}")
     low, high = stats.interval(real[1:] - shuffled[1:])
     must = margin * float(shuffled[0])
     verdict = YES if low > must else NO if high < must else UNCLEAR

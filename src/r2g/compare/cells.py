@@ -60,8 +60,8 @@ def count(value: int | None) -> Cell:
     return Cell("-") if value is None else Cell(f"{value:,}", value)
 
 
-def bounds(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
+def bounds(low: float | None, high: float | None, digits: int = 4) -> str:
+    return "-" if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def chance(value: float) -> Cell:

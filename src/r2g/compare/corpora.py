@@ -1,4 +1,4 @@
-"""BLEU and CIDEr of many draws of the reports, of all runs at once."""
+"""Scores of many draws of the reports, as written and shuffled: BLEU and CIDEr of all runs at once, labels by run."""
 
 from collections.abc import Sequence
 
@@ -38,9 +38,11 @@ class Corpora:
         return values
 
     def score(self, name: str, run: Run, shuffled: bool) -> np.ndarray:
-        """CIDEr or BLEU of each draw."""
+        """CIDEr, BLEU or a score of labels of each draw."""
         if name == scores.CIDER:
             return self.cider(run, shuffled)
+        if (labels := scores.counted(name, run)) is not None:
+            return scores.Linear(labels, labels.matrix(run, shuffled)).drawn(self._weights)
         if not self._bleu and self._ready is not None:
             values = self._ready.bleu(self._weights)
             self._bleu = {key: values[:, i] for i, key in enumerate(self._systems)}

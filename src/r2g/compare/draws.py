@@ -9,10 +9,12 @@ from r2g.compare import blind, scores, stats
 from r2g.compare.corpora import Corpora
 from r2g.compare.runs import Arm, Run
 from r2g.compare.spec import Spec
+from r2g.core.registry import nearest
 from r2g.core.resample import bootstrap
 
 HIGHER, LOWER, NEITHER = "higher", "lower", "no difference shown"
 _ALPHA = 1 - stats.LEVEL
+_LABEL = "label_f1/"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Results:
     estimates: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
     seen: dict[str, tuple[blind.Seen, ...]] = field(default_factory=dict)
+    labels: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -60,6 +63,7 @@ class Results:
         """Everything that is drawn. Raises ScoreError when the primary metric can't be had of every run."""
         found = cls()
         whole = _usable(spec, arms, found.notes)
+        _require_had(spec.held_to, arms)
         runs = [run for arm in arms for run in arm.finished]
         weights = bootstrap(len(runs[0].ids), spec.resamples, spec.seed)
         weights = np.concatenate(
@@ -74,6 +78,7 @@ class Results:
         for arm in arms:
             found.estimates[arm.hash] = _estimates(arm, spec.scores, drawn)
             found.seen[arm.hash] = tuple(_seen(run, spec, corpora) for run in arm.finished)
+            found.labels[arm.hash] = _labels(arm, weights)
         found._compare(spec, arms, baseline, whole, drawn)
         return found
 
@@ -187,7 +192,28 @@ def _p_values(
 
 
 def _seen(run: Run, spec: Spec, corpora: Corpora) -> blind.Seen:
-    if run.ngrams is None:
-        return blind.unknown(run, "ngrams.npz is missing")
-    real, shuffled = (corpora.score(spec.blindness_score, run, moved) for moved in (False, True))
-    return blind.judge(run, spec.blindness_score, real, shuffled, spec.blindness_margin)
+    if reason := scores.lacks_shuffled(spec.held_to, run):
+        return blind.unknown(run, reason)
+    real, shuffled = (corpora.score(spec.held_to, run, moved) for moved in (False, True))
+    return blind.judge(run, spec.held_to, real, shuffled, spec.blindness_margin)
+
+
+def _require_had(name: str, arms: Sequence[Arm]) -> None:
+    """The controls are held to a score that some run has. Raises ScoreError."""
+    known = list(dict.fromkeys(key for arm in arms for run in arm.finished for key in run.record["scores"]))
+    if name not in known:
+        raise scores.ScoreError(f"blindness_score: no run has {name}{nearest(name, known)}")
+
+
+def _labels(arm: Arm, weights: np.ndarray) -> dict[str, Estimate]:
+    """F1 of each label; with intervals where all runs have labels.npz."""
+    names = list(dict.fromkeys(name for run in arm.finished for name in run.record["scores"]))
+    names = [name for name in names if name.startswith(_LABEL)]
+    drawn = {
+        (run.id, name): _linear(name, run, weights)
+        for name in names
+        for run in arm.finished
+        if name in run.record["scores"] and scores.counted(name, run) is not None
+    }
+    found = _estimates(arm, names, drawn)
+    return {name.removeprefix(_LABEL): estimate for name, estimate in found.items()}

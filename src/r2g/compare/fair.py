@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from r2g.compare.runs import Arm, Run
 
 # How reports are written in batches doesn't change them.
@@ -117,12 +119,32 @@ def _reports(run: Run, anchor: Run) -> list[str]:
         return ["scores.jsonl has an id twice"]
     if run.ids != anchor.ids:
         return ["the same reports in another order"]
+    return _ngrams(run, anchor) + _labels(run, anchor)
+
+
+def _ngrams(run: Run, anchor: Run) -> list[str]:
     counted = run.ngrams
     if counted is not None and counted.ids != run.ids:
         return ["ngrams.npz and scores.jsonl have other ids"]
     if counted is not None and anchor.ngrams is not None and counted.references != anchor.ngrams.references:
         return ["ngrams.npz was counted against other references"]
     return []
+
+
+def _labels(run: Run, anchor: Run) -> list[str]:
+    """Known labels are the studies' own: they must be the same ones."""
+    if run.labels is None:
+        return []
+    if run.labels.ids != run.ids:
+        return ["labels.npz and scores.jsonl have other ids"]
+    theirs = {} if anchor.labels is None else anchor.labels.tables
+    other = [
+        key
+        for key, table in run.labels.tables.items()
+        if key in theirs
+        and (table.names != theirs[key].names or not np.array_equal(table.known, theirs[key].known))
+    ]
+    return [f"labels.npz says that the studies have other labels ({', '.join(other)})"] if other else []
 
 
 def memory_differs(runs: Sequence[Run]) -> list[str]:

@@ -1,6 +1,7 @@
 """report.html: one file with its pictures, style and script inside, which asks the network for nothing."""
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -138,7 +139,8 @@ def _cell(cell: Cell, side: str) -> str:
 
 
 def _examples(chosen: Sequence[Example], seed: int) -> str:
-    note = f"Studies drawn by chance (seed {seed}), and what each arm's first seed wrote."
+    among = " among those whose film the records show" if any(one.film for one in chosen) else ""
+    note = f"Studies drawn by chance{among} (seed {seed}), and what each arm's first seed wrote."
     blocks = "".join(_example(one) for one in chosen)
     return f'<p class="note">{escape(note)}</p>\n<div class="examples">{blocks}</div>\n'
 
@@ -149,7 +151,17 @@ def _example(one: Example) -> str:
         f"<dt>{escape(arm)}</dt><dd{f' class={kind}' if kind else ''}>{escape(text)}</dd>"
         for arm, kind, text in rows
     )
-    return f'<article class="example"><h3>{escape(one.id)}</h3><dl>{items}</dl></article>\n'
+    return (
+        f'<article class="example"><h3>{escape(one.id)}</h3><div class="side">{_film(one)}<dl>{items}</dl></div>'
+        "</article>\n"
+    )
+
+
+def _film(one: Example) -> str:
+    if one.film is None:
+        return ""
+    data = b64encode(one.film).decode()
+    return f'<img class="film" alt="film of {escape(one.id)}" src="data:image/jpeg;base64,{data}">'
 
 
 def _json(data: object) -> str:

@@ -24,10 +24,17 @@ def differences(found: Comparison) -> str:
 def controls(found: Comparison) -> str:
     margin = f"{100 * found.spec.blindness_margin:g} %"
     return (
-        f"{found.spec.blindness_score} beside that of reports that don't come from the film. With D = score - "
+        f"{found.spec.held_to} beside that of reports that don't come from the film. With D = score - "
         f"shuffled, a run uses the image if the whole 95 % bootstrap interval of D lies above {margin} of the shuffled "
         "score; it doesn't if all of the interval lies below; else it is unclear. An arm is what all its runs are, or "
         "unclear."
+    )
+
+
+def labels(found: Comparison) -> str:
+    return (
+        "Means over the seeds; in brackets the 95 % bootstrap interval over reports, where all runs have labels.npz. "
+        f"A draw of the {found.reports:,} reports in which no study has the label doesn't count for its interval."
     )
 
 

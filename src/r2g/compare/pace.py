@@ -100,5 +100,10 @@ def refusals(arms: Sequence[Arm]) -> dict[str, str]:
         refused["area"] = f"runs of other lengths: {', '.join(map(str, sorted(lengths)))} steps"
     lacking = [run.id for run in runs if flops_per_sample(run) is None]
     if lacking:
-        refused["flops"] = f"{len(lacking)} record(s) hold no FLOPs"
+        refused["flops"] = f"{len(lacking)} record(s) hold no FLOPs{_why(runs)}"
     return refused
+
+
+def _why(runs: Sequence[Run]) -> str:
+    reasons = {run.record.get("budget", {}).get("flops_absent") for run in runs} - {None}
+    return f" ({'; '.join(sorted(reasons))})" if reasons else ""

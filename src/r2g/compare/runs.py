@@ -9,6 +9,7 @@ from typing import Any
 
 from r2g import record
 from r2g.core import keys, ngrams
+from r2g.core import labels as tables
 from r2g.core.convergence import Curve
 
 PARTIAL = ".partial"
@@ -62,9 +63,24 @@ class Run:
         return ngrams.load(path) if path.is_file() else None
 
     @cached_property
+    def labels(self) -> tables.Labels | None:
+        """labels.npz, or None for a run that has none."""
+        path = self.folder / tables.FILE
+        return tables.load(path) if path.is_file() else None
+
+    @cached_property
     def predictions(self) -> list[dict[str, Any]]:
         """predictions.jsonl, which copied records may lack."""
         return record.read_lines(self.folder / "predictions.jsonl")
+
+    @cached_property
+    def thumbnails(self) -> dict[str, bytes]:
+        """JPEGs of the films of some studies, by id; none where the data may not be shown."""
+        place = self.folder / record.THUMBNAILS
+        if self.record["data"].get("shareable") is not True:
+            return {}
+        files = {id_: place / record.thumbnail(i) for i, id_ in enumerate(self.ids)} if place.is_dir() else {}
+        return {id_: path.read_bytes() for id_, path in files.items() if path.is_file()}
 
     @cached_property
     def curve(self) -> Curve | None:

@@ -1,19 +1,22 @@
 """Corpus scores of a run as functions of its reports: what can be drawn again, and swapped, exactly."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from r2g.compare.runs import Run
+from r2g.core.labels import PARTS, LabelScore, LabelTable
 from r2g.core.ngrams import ORDERS
-from r2g.core.resample import bleu_of
+from r2g.core.resample import bleu_of, others
 
 _LABELS = ("label_hits", "label_false", "label_missed")
+_MICRO = {f"label_{part}_micro": LabelScore(part, (0,)) for part in PARTS}  # of counts summed over the labels
 _BLEU = [f"bleu_{n}" for n in range(1, ORDERS + 1)]
+_NO_TABLE = "neither scores.jsonl nor labels.npz holds what it is made of"
 CIDER = "cider"
+NGRAM_SCORES = (CIDER, *_BLEU)
 
 
 class ScoreError(ValueError):
@@ -36,15 +39,44 @@ class Sums:
         return np.array(rows)
 
 
-def way(name: str, run: Run) -> Sums | None:
-    """How a score comes from the run's reports; None where scores.jsonl can't give it (CIDEr has a way of its own)."""
+@dataclass(frozen=True)
+class Counted:
+    """A score of labels: hits, false and missed of each label, from labels.npz."""
+
+    name: str
+    of: Callable[[np.ndarray], np.ndarray]
+
+    def matrix(self, run: Run, shuffled: bool = False) -> np.ndarray:
+        """[report, 3 * label]; with `shuffled`, of the very reports of the record's control."""
+        table = table_of(self.name, run)
+        if table is None:
+            raise ScoreError(f"{run.folder.name}: {_NO_TABLE}")
+        table = table.moved(others(len(run.rows), run.seed)) if shuffled else table
+        return table.counts(table.scores[self.name])
+
+
+def table_of(name: str, run: Run) -> LabelTable | None:
+    """The labels that a score comes from, if the run has them."""
+    return None if run.labels is None else run.labels.table_of(name)
+
+
+def counted(name: str, run: Run) -> Counted | None:
+    """How a score comes from the run's labels; None where labels.npz can't give it."""
+    table = table_of(name, run)
+    return None if table is None else Counted(name, table.scores[name].of)
+
+
+def way(name: str, run: Run) -> Sums | Counted | None:
+    """How a score comes from the run's reports; None where the record can't give it (CIDEr has a way of its own)."""
     has = run.rows[0].keys() if run.rows else set()
     if name in _BLEU and f"bleu_guess_{ORDERS}" in has:
         order, kinds = int(name[-1]), ("correct", "guess")
         columns = [f"bleu_{kind}_{n}" for kind in kinds for n in range(1, ORDERS + 1)]
         return Sums((*columns, "bleu_reference_length"), lambda sums: bleu_of(sums[:, :-1])[:, order - 1])
-    if name in _MICRO and set(_LABELS) <= has:
-        return Sums(_LABELS, _MICRO[name])
+    if (labels := counted(name, run)) is not None:
+        return labels
+    if name in _MICRO and set(_LABELS) <= has:  # the sums that records without labels.npz have
+        return Sums(_LABELS, lambda sums: _MICRO[name].of(sums[:, :-1]))
     if name in has and name != CIDER:
         return Sums((name,), lambda sums: sums[:, 0] / sums[:, 1])
     return None
@@ -57,7 +89,20 @@ def lacks(name: str, run: Run) -> str | None:
         return str(reasons.get(name, "the run doesn't have it"))
     if name == CIDER:
         return None if run.ngrams is not None else "ngrams.npz is missing"
-    return None if way(name, run) is not None else "scores.jsonl doesn't hold what it is made of"
+    if way(name, run) is not None:
+        return None
+    return "labels.npz is missing" if run.labels is None else _NO_TABLE
+
+
+def lacks_shuffled(name: str, run: Run) -> str | None:
+    """Why a run's score can't be drawn of its shuffled reports, or None if it can."""
+    if name in NGRAM_SCORES:
+        return None if run.ngrams is not None else "ngrams.npz is missing"
+    if counted(name, run) is not None:
+        return None
+    if name in (run.rows[0].keys() if run.rows else ()):
+        return f"a record doesn't hold {name} of shuffled reports; set blindness_score to another"
+    return "labels.npz is missing" if run.labels is None else _NO_TABLE
 
 
 def require_honest(name: str, run: Run, value: float) -> None:
@@ -73,7 +118,7 @@ def require_honest(name: str, run: Run, value: float) -> None:
 class Linear:
     """A run's reports for one score that comes from sums."""
 
-    sums: Sums
+    sums: Sums | Counted
     counts: np.ndarray
 
     @cached_property
@@ -101,21 +146,3 @@ def linear(name: str, run: Run) -> Linear:
     found = Linear(sums, sums.matrix(run))
     require_honest(name, run, found.observed())
     return found
-
-
-def _share(top: np.ndarray, bottom: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """top / bottom; 0/0 is 1 where the other side is empty too, else 0, as the metric has it."""
-    empty = np.where(other > 0, 0.0, 1.0)
-    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), empty)
-
-
-def _f1(sums: np.ndarray) -> np.ndarray:
-    hits, wrong, missed = sums[:, 0], sums[:, 1], sums[:, 2]
-    return _share(2 * hits, 2 * hits + wrong + missed, np.zeros_like(hits))
-
-
-_MICRO: Mapping[str, Callable[[np.ndarray], Any]] = {
-    "label_f1_micro": _f1,
-    "label_precision_micro": lambda s: _share(s[:, 0], s[:, 0] + s[:, 1], s[:, 2]),
-    "label_recall_micro": lambda s: _share(s[:, 0], s[:, 0] + s[:, 2], s[:, 1]),
-}

@@ -11,9 +11,12 @@ _CHUNK = 500  # permutations at a time: some tens of MB for thousands of reports
 
 
 def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile bootstrap interval (Efron and Tibshirani 1993, ch. 13) of one statistic's draws."""
+    """The percentile bootstrap interval (Efron and Tibshirani 1993, ch. 13) of one statistic's draws.
+
+    Draws that have no such statistic (NaN: a label that isn't in the drawn references) are left out.
+    """
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
+    low, high = np.percentile(draws[~np.isnan(draws)], [tail, 100 - tail])
     return float(low), float(high)
 
 
@@ -25,7 +28,7 @@ def detectable(draws: np.ndarray, comparisons: int, level: float = LEVEL, power:
     2.80 SE (Bloom 1995, Evaluation Review 19(5); for NLP see Card et al. 2020, EMNLP, "With Little Power").
     """
     alpha = (1 - level) / max(1, comparisons)
-    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * np.std(draws, ddof=1))
+    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * np.nanstd(draws, ddof=1))
 
 
 def holm(values: Sequence[float]) -> list[float]:

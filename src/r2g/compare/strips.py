@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from r2g.compare.analyse import Comparison
+from r2g.compare.analyse import Comparison, Row
 from r2g.compare.marks import COLOURS, GREY, Figure, figure, marks
 
 _MOST_LABELS = 40
@@ -49,7 +49,7 @@ def to_target(found: Comparison, colours: Mapping[str, tuple[str, str]]) -> Figu
 
 def controls(found: Comparison) -> Figure:
     """The score beside that of reports that don't come from the film."""
-    name = found.spec.blindness_score
+    name = found.spec.held_to
     rows = [row for row in found.scored if row.mean("scores", name) is not None]
     kinds = (("shuffled", "x-thin-open"), ("blank", "square-open"), ("constant", "diamond-open"))
     data: list[dict[str, Any]] = []
@@ -83,7 +83,7 @@ def heat(found: Comparison) -> Figure:
     """F1 of each label and arm."""
     rows = [row for row in found.scored if row.labels]
     names = list(dict.fromkeys(name for row in rows for name in row.labels))[:_MOST_LABELS]
-    values = [[figure(row.labels.get(name), 3) for row in rows] for name in names]
+    values = [[_mean(row, name) for row in rows] for name in names]
     data = [
         {
             "type": "heatmap",
@@ -105,3 +105,7 @@ def heat(found: Comparison) -> Figure:
         "height": 130 + 24 * len(names),
     }
     return Figure("labels-map", "F1 of each label", "Means over the seeds.", data, layout)
+
+
+def _mean(row: Row, label: str) -> float | None:
+    return figure(row.labels[label].value, 3) if label in row.labels else None

@@ -108,7 +108,7 @@ def cost(found: Comparison) -> Table:
 
 
 def controls(found: Comparison) -> Table:
-    name = found.spec.blindness_score
+    name = found.spec.held_to
     rows = []
     for row in found.scored:
         intervals = [bounds(one.low, one.high) for one in row.seen]
@@ -124,9 +124,11 @@ def controls(found: Comparison) -> Table:
 
 def labels(found: Comparison) -> Table:
     names = list(dict.fromkeys(name for row in found.rows for name in row.labels))
-    rows = [(Cell(name, name), *[number(row.labels.get(name), 3) for row in found.scored]) for name in names]
+    rows = [
+        (Cell(name, name), *[_estimate(row.labels.get(name), 3) for row in found.scored]) for name in names
+    ]
     headers = ("label", *[row.name for row in found.scored])
-    return Table("labels", "F1 of each label, in figures", "Means over the seeds.", headers, tuple(rows))
+    return Table("labels", "F1 of each label, in figures", notes.labels(found), headers, tuple(rows))
 
 
 def _head(found: Comparison, row: Row) -> tuple[Cell, Cell]:
@@ -135,11 +137,11 @@ def _head(found: Comparison, row: Row) -> tuple[Cell, Cell]:
     return Cell(name, row.name), Cell(str(done) if done == runs else f"{done} of {runs}", done)
 
 
-def _estimate(found: Estimate | None) -> Cell:
+def _estimate(found: Estimate | None, digits: int = 4) -> Cell:
     if found is None:
         return Cell("-")
-    around = "" if found.low is None else f" {bounds(found.low, found.high)}"
-    return Cell(f"{found.value:.4f}{around}", found.value)
+    around = "" if found.low is None else f" {bounds(found.low, found.high, digits)}"
+    return Cell(f"{found.value:.{digits}f}{around}", found.value)
 
 
 def _difference(found: Difference) -> tuple[Cell, ...]:

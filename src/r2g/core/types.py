@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 SPLITS = ("train", "val", "test")
 
@@ -32,9 +33,19 @@ class Prediction:
 class Scores:
     """What one metric says: corpus values, one value a report, and why it is absent if it is.
 
-    Corpus values are not means of the per-report ones (BLEU and CIDEr are corpus statistics).
+    Corpus values are not means of the per-report ones (BLEU and CIDEr are corpus statistics). A metric that reads
+    labels gives them as `tables` (r2g.core.labels.LabelTable; numpy stays out of this module).
     """
 
     corpus: dict[str, float] = field(default_factory=dict)
     per_report: dict[str, list[float]] = field(default_factory=dict)
     absent: str | None = None
+    tables: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations for one training sample; a multiply and an add are two."""
+
+    forward: int
+    backward: int

@@ -21,8 +21,8 @@ def score(
     metric = module(keep_in_memory=True)
     written = [p.hypothesis for p in predictions]
     result = metric.compute(predictions=written, references=list(references), **settings)
-    per_report = result.pop("per_report")
-    return Scores(corpus=result, per_report=per_report)
+    per_report, tables = result.pop("per_report"), result.pop("tables", {})
+    return Scores(corpus=result, per_report=per_report, tables=tables)
 
 
 def references(predictions: Sequence[Prediction]) -> list[str]:

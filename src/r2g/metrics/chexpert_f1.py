@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from r2g.core.labels import PARTS
 from r2g.core.slots import METRICS
 from r2g.core.types import Prediction, Scores
 from r2g.metrics._wrap import references, score
@@ -21,7 +22,7 @@ class ChexpertF1(Metric):
             f"chexpert{size}_{part}_{reading}"
             for reading in chexpert_f1.READINGS
             for size in chexpert_f1.SETS
-            for part in (*(f"{part}_micro" for part in chexpert_f1.PARTS), "f1_macro")
+            for part in (*(f"{part}_micro" for part in PARTS), "f1_macro")
         )
 
     def score(self, predictions: Sequence[Prediction]) -> Scores:

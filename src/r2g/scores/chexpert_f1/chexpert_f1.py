@@ -8,13 +8,13 @@ import numpy as np
 
 from r2g.chexpert.labeller import Label, label
 from r2g.chexpert.lexicon import FIVE, OBSERVATIONS
+from r2g.core.labels import PARTS, LabelScore, LabelTable, over, single
 
 SETS = {"14": OBSERVATIONS, "5": FIVE}
 READINGS = {
     "uncertain_negative": (Label.positive,),
     "uncertain_positive": (Label.positive, Label.uncertain),
 }
-PARTS = ("f1", "precision", "recall")
 _INPUTS = """
 Args:
     predictions: the reports as written, one text each.
@@ -29,6 +29,7 @@ uncertain_positive), in [0, 1]:
     chexpert_<part>_<reading>/<observation>: for each label that occurs in the references.
     per_report: chexpert<set>_f1_<reading>, and the counts chexpert<set>_hits_, _false_ and _missed_<reading>,
         whose sums over a set of reports give its micro scores.
+    tables: for each reading a r2g.core.labels.LabelTable, named chexpert_<reading>.
 """
 
 
@@ -48,8 +49,10 @@ class ChexpertF1(evaluate.Metric):
         written, known = [[label(text) for text in texts] for texts in (predictions, references)]
         corpus: dict[str, float] = {}
         per_report: dict[str, list[float]] = {}
+        tables: dict[str, LabelTable] = {}
         for reading, stated in READINGS.items():
-            counts = _counts(_table(written, stated), _table(known, stated))
+            sides = _table(written, stated), _table(known, stated)
+            counts = _counts(*sides)
             alone = dict(zip(OBSERVATIONS, counts.sum(axis=1).T.tolist(), strict=True))
             alone = {name: row for name, row in alone.items() if row[0] + row[2]}
             for size, names in SETS.items():
@@ -59,7 +62,8 @@ class ChexpertF1(evaluate.Metric):
             for name, row in alone.items():
                 scores = zip(PARTS, scored(*row), strict=True)
                 corpus |= {f"chexpert_{part}_{reading}/{name}": value for part, value in scores}
-        return {**corpus, "per_report": per_report}
+            tables[f"chexpert_{reading}"] = LabelTable(OBSERVATIONS, *sides, _scores(reading, list(alone)))
+        return {**corpus, "per_report": per_report, "tables": tables}
 
 
 def scored(hits: int, wrong: int, missed: int) -> tuple[float, float, float]:
@@ -76,6 +80,19 @@ def _corpus(size: str, reading: str, counts: np.ndarray, alone: list[list[int]])
     macro = float(np.mean([scored(*row)[0] for row in alone])) if alone else micro[0]
     named = {f"chexpert{size}_{p}_micro_{reading}": v for p, v in zip(PARTS, micro, strict=True)}
     return {**named, f"chexpert{size}_f1_macro_{reading}": macro}
+
+
+def _scores(reading: str, occur: list[str]) -> dict[str, LabelScore]:
+    """What comes from a reading's table; `occur` are the labels that have scores of their own."""
+    found: dict[str, LabelScore] = {}
+    for size, names in SETS.items():
+        found |= {f"chexpert{size}_{part}_micro_{reading}": over(part, OBSERVATIONS, names) for part in PARTS}
+        found[f"chexpert{size}_f1_macro_{reading}"] = over("f1", OBSERVATIONS, names, macro=True)
+    return found | {
+        f"chexpert_{part}_{reading}/{name}": single(part, OBSERVATIONS, name)
+        for part in PARTS
+        for name in occur
+    }
 
 
 def _rows(size: str, reading: str, counts: np.ndarray) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from r2g.core.labels import PARTS, LabelScore, LabelTable, over, single
 from r2g.phantom.findings import LABELS
 from r2g.phantom.read import read
 
@@ -21,6 +22,7 @@ Returns:
     label_f1/<label>: for each label that occurs in the references.
     per_report: label_f1 (by the same rule: a normal study read as normal scores 1), and the counts
         label_hits, label_false and label_missed, whose sums over a set of reports give its micro scores.
+    tables: `label_f1`, a r2g.core.labels.LabelTable of what was found in each report and is known of its study.
 Raises:
     ValueError: a reference names a label that the reader doesn't know.
 """
@@ -61,7 +63,15 @@ class LabelF1(evaluate.Metric):
             "label_recall_micro": _share(counts[0], counts[2], counts[1]),
             **labels,
             "per_report": per_report,
+            "tables": {"label_f1": LabelTable(LABELS, found, known, _scores(list(labels)))},
         }
+
+
+def _scores(alone: list[str]) -> dict[str, LabelScore]:
+    """What comes from the table; `alone` are the scores of one label."""
+    micro = {f"label_{part}_micro": over(part, LABELS, LABELS) for part in PARTS}
+    macro = {"label_f1_macro": over("f1", LABELS, LABELS, macro=True)}
+    return {**micro, **macro, **{name: single("f1", LABELS, name.partition("/")[2]) for name in alone}}
 
 
 def _table(sets: list[frozenset[str]]) -> np.ndarray:
