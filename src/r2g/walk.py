@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from r2g import model, session
+from r2g import model, session, tuning
 from r2g.config.schema import RunConfig
-from r2g.core.memory import LiveBytes
+from r2g.core.memory import Work
 from r2g.core.types import Flops
 from r2g.llms.base import PromptIds
 
@@ -21,10 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Walk:
-    """Bytes alive beyond the weights after the first forward pass and at most, and the FLOPs of a training sample.
-
-    The bytes are 0 where nobody asked for them.
-    """
+    """Bytes that the forward pass leaves for the backward, the most alive beyond the weights, and a sample's FLOPs."""
 
     saved: int
     peak: int
@@ -59,7 +55,7 @@ def flops_of(config: RunConfig, prompt: PromptIds) -> Flops:
     with torch.random.fork_rng(devices=[]):
         whole = shapes(config)
         whole.llm.prompt = prompt
-        return walk(whole, config, bytes_too=False).flops
+        return walk(whole, config).flops
 
 
 def shapes(config: RunConfig) -> model.ReportGenerator:
@@ -71,50 +67,34 @@ def shapes(config: RunConfig) -> model.ReportGenerator:
     return whole
 
 
-def walk(whole: model.ReportGenerator, config: RunConfig, bytes_too: bool = True) -> Walk:
-    """Go through one optimizer step on fake tensors, which have a device, a dtype and a shape but no values.
+def walk(whole: model.ReportGenerator, config: RunConfig) -> Walk:
+    """Go through one micro-batch on fake tensors, which have a device, a dtype and a shape but no values.
 
     `whole` is on the meta device, and is spent afterwards. The CPU is pretended: its attention kernels hold on to as
-    much as those of a GPU. Micro-batches after the second cost what the second costs, in FLOPs after the first.
+    much as those of a GPU. Where a step has several micro-batches it is the second, which finds gradients there.
     """
     settings = config.train
     dtype = session.DTYPES[settings.precision]
     share = math.ceil(settings.batch_size / (settings.processes or 1))
-    rounds = min(2, math.ceil(share / settings.micro_batch)) if bytes_too else 1
     mixed = nullcontext() if dtype is torch.float32 else torch.autocast("cpu", dtype)
     with FakeTensorMode():
         whole._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # to_empty refuses to mix meta with fake
         whole.llm.network.tie_weights()
         batch = batch_of(whole, config)
-        counter, live = FlopCounterMode(display=False, custom_mapping=_attention()), LiveBytes()
-        live.ignore(whole)
-        with live if bytes_too else nullcontext(), counter:
-            for i in range(rounds):
-                with mixed:
-                    loss = whole(batch)
-                if i == 0:
-                    saved, forward = live.now, counter.get_total_flops()
-                loss.backward()
-                del loss
-    backward = counter.get_total_flops() // rounds - forward
+        work = Work()
+        work.ignore(whole)
+        with work:
+            if share > settings.micro_batch:
+                for parameter in tuning.trainable(whole).values():
+                    parameter.grad = torch.empty_like(parameter)
+            before = work.now
+            with mixed:
+                loss = whole(batch)
+            saved, forward = work.now - before, work.flops
+            loss.backward()
+            del loss
     each = settings.micro_batch
-    return Walk(saved, live.peak, Flops(forward // each, backward // each))
-
-
-def _attention() -> dict[Any, Any]:
-    """FLOPs of the CPU's attention kernels, which torch's counter leaves out (it knows those of GPUs)."""
-
-    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    def backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return sdpa_backward_flop_count(grad, query, key, value)
-
-    aten = torch.ops.aten
-    return {
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
-    }
+    return Walk(saved, work.peak, Flops(forward // each, (work.flops - forward) // each))
 
 
 def batch_of(whole: model.ReportGenerator, config: RunConfig) -> model.Batch:

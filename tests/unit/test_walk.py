@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from r2g import budget, model, session, walk
 from r2g.config.schema import RunConfig
+from r2g.core import memory
 from r2g.core.types import Flops
 from r2g.llms.base import PromptIds
 
@@ -27,7 +28,7 @@ def test_the_count_is_that_of_a_real_step(small: Small, tuning: str, more: tuple
     session.tune(whole, config)
     whole.llm.prompt = _PROMPT
     batch = walk.batch_of(whole, config)
-    with FlopCounterMode(display=False, custom_mapping=walk._attention()) as counter:
+    with FlopCounterMode(display=False, custom_mapping=memory._cpu_attention()) as counter:
         loss = whole(batch)
         forward = counter.get_total_flops()
         loss.backward()
