@@ -13,7 +13,7 @@ from r2g.config.resolve import read_settings, to_tree
 from r2g.config.schema import Case, Cut, CutUnit, Protocol
 from r2g.core import ngrams
 from r2g.core.registry import UnknownName, nearest
-from r2g.core.types import Cleaner, Prediction
+from r2g.core.types import Cleaner, Prediction, Section
 from r2g.datasets._clean import clean
 
 UNKNOWN = "<unk>"
@@ -30,7 +30,8 @@ class Material:
     """What there is to apply a protocol with.
 
     `cleaned` and `train_cleaned` say which cleaner has been over the references and over train's reports already;
-    `originals` holds reports by id that none has touched.
+    `originals` holds reports by id that none has touched. `section` and `films` (the most a study) say what the data
+    is like, as far as anybody knows.
     """
 
     cleaned: Cleaner = Cleaner.none
@@ -38,6 +39,8 @@ class Material:
     train: Sequence[str] | None = None
     train_cleaned: Cleaner = Cleaner.none
     tokenizer: Any = None
+    section: Section = Section.as_given
+    films: int | None = None
 
 
 def names() -> list[str]:
@@ -70,6 +73,9 @@ class Judge:
 
     def __init__(self, protocol: Protocol, material: Material) -> None:
         self.protocol, self._material = protocol, material
+        misfits = protocol.misfits(material.section, material.films)
+        if misfits:
+            raise Unavailable("; ".join(misfits.values()))
         self._vocabulary = None
         if protocol.rare_words is not None:
             self._vocabulary = _vocabulary(protocol.rare_words.threshold, protocol.cleaner, material)

@@ -1,7 +1,8 @@
 """python -m r2g.score PREDICTIONS: score reports under one protocol or all, and say how far the numbers move.
 
 PREDICTIONS is a run's folder, its predictions.jsonl, or any CSV or JSONL file with id, reference and hypothesis. A
-protocol that lacks what it needs (the annotation file, a tokenizer) is told as unavailable, with the reason.
+protocol that lacks what it needs (the annotation file, a tokenizer), or is about other data, is told as unavailable,
+with the reason.
 """
 
 import argparse
@@ -17,12 +18,13 @@ from typing import Annotated, Any
 
 from r2g import protocol
 from r2g.config.paths import config_dir
-from r2g.config.resolve import ConfigError, read_settings
+from r2g.config.resolve import ConfigError, from_tree, read_settings
 from r2g.config.schema import Protocol
 from r2g.core import slots
 from r2g.core.registry import UnknownName
 from r2g.core.tables import table
-from r2g.core.types import Cleaner, Prediction, Scores
+from r2g.core.types import Cleaner, Prediction, Scores, Section
+from r2g.datasets.base import Dataset
 
 _COLUMNS = ("id", "reference", "hypothesis")
 _STAMPED = ("record.json", "evaluation.json")
@@ -36,6 +38,7 @@ class BadPredictions(ValueError):
 class Scored:
     """One protocol's corpus scores; `changed` counts references that aren't scored as they stand in the file.
 
+    `unknown` names the protocol's rules on data that couldn't be checked, since nobody says what this data is like.
     `unavailable` says what the protocol lacks; then there are no scores.
     """
 
@@ -43,6 +46,7 @@ class Scored:
     scores: dict[str, float]
     absent: dict[str, str]
     changed: int
+    unknown: list[str]
     unavailable: str | None = None
 
 
@@ -52,8 +56,8 @@ def main() -> None:
     names = chosen.protocol or ["all"]
     try:
         wanted = _protocols(names)
-        predictions, cleaned = read_predictions(chosen.predictions)
-        material = _material(chosen, cleaned, predictions)
+        predictions, source = read_predictions(chosen.predictions)
+        material = _material(chosen, source, predictions)
         metrics = _metrics(chosen.score)
     except (BadPredictions, ConfigError, UnknownName, OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
@@ -80,19 +84,24 @@ def score(
         judge = protocol.Judge(rules, material)
         judged = judge(predictions)
     except protocol.Unavailable as error:
-        return Scored(protocol.stamp(rules), {}, {}, 0, str(error))
-    results: dict[str, Scores] = {label: metric.score(judged) for label, metric in metrics.items()}
+        return Scored(protocol.stamp(rules), {}, {}, 0, [], str(error))
+    others = {label: rules.other_labels(metric.labeller) for label, metric in metrics.items()}
+    results: dict[str, Scores] = {
+        label: metric.score(judged) for label, metric in metrics.items() if others[label] is None
+    }
+    absent = {label: f"under {rules.name}: {why}" for label, why in others.items() if why}
     pairs = zip(predictions, judged, strict=True)
     return Scored(
         judge.stamp(judged),
         {name: value for result in results.values() for name, value in result.corpus.items()},
-        {label: result.absent for label, result in results.items() if result.absent},
+        absent | {label: result.absent for label, result in results.items() if result.absent},
         sum(before.reference.split() != after.reference.split() for before, after in pairs),
+        rules.unknown(material.section, material.films),
     )
 
 
-def read_predictions(path: Path) -> tuple[list[Prediction], Cleaner]:
-    """The predictions, and the cleaner that has been over their references if a record beside them says so.
+def read_predictions(path: Path) -> tuple[list[Prediction], dict[str, Any]]:
+    """The predictions, and the data settings of a record beside them; without one, nothing is known of the data.
 
     Raises BadPredictions with all mistakes, FileNotFoundError when nothing is there.
     """
@@ -113,7 +122,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], Cleaner]:
     ]
     if problems:
         raise BadPredictions("\n".join([f"{file} can't be scored:", *[f"  {p}" for p in problems]]))
-    return [_prediction(row) for row in rows], _cleaner_beside(file)
+    return [_prediction(row) for row in rows], _data_beside(file)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -135,30 +144,49 @@ def _prediction(row: Mapping[str, Any]) -> Prediction:
     return Prediction(str(row["id"]), row["reference"], row["hypothesis"], known)
 
 
-def _cleaner_beside(file: Path) -> Cleaner:
+def _data_beside(file: Path) -> dict[str, Any]:
     for name in _STAMPED:
         if (file.parent / name).is_file():
-            data = json.loads((file.parent / name).read_text()).get("config", {}).get("data", {})
-            return Cleaner(data.get("cleaner", "none"))
-    return Cleaner.none
+            return json.loads((file.parent / name).read_text()).get("config", {}).get("data", {})
+    return {}
 
 
 def _material(
-    chosen: argparse.Namespace, cleaned: Cleaner, predictions: Sequence[Prediction]
+    chosen: argparse.Namespace, source: Mapping[str, Any], predictions: Sequence[Prediction]
 ) -> protocol.Material:
     train = originals = tokenizer = None
     if chosen.annotation is not None:
         train, originals = _originals(chosen.annotation)
         if not any(p.id in originals for p in predictions):
             _LOG.warning("none of the predictions' ids is in %s: is it the right file?", chosen.annotation)
+    else:
+        train, originals = _rewritten(source, predictions)
     if chosen.tokenizer is not None:
         from transformers import AutoTokenizer
 
         if not chosen.tokenizer.is_dir():
             raise FileNotFoundError(f"no folder {chosen.tokenizer}")
         tokenizer = AutoTokenizer.from_pretrained(chosen.tokenizer, local_files_only=True)
-    given = cleaned if chosen.cleaned is None else Cleaner(chosen.cleaned)
-    return protocol.Material(given, originals, train, Cleaner.none, tokenizer)
+    given = Cleaner(chosen.cleaned or source.get("cleaner", "none"))
+    section = Section(chosen.section or source.get("section", "as_given"))
+    films = chosen.films or source.get("max_views")
+    return protocol.Material(given, originals, train, Cleaner.none, tokenizer, section, films)
+
+
+def _rewritten(
+    source: Mapping[str, Any], predictions: Sequence[Prediction]
+) -> tuple[list[str] | None, dict[str, str] | None]:
+    """Train's reports and all reports by id of data that is written by a rule, phantoms, by a record's settings."""
+    if "kind" not in source or slots.DATASETS.get(source["kind"]).originals is Dataset.originals:
+        return None, None
+    splits = from_tree(Annotated[Any, slots.DATASETS], dict(source), "data").originals()
+    reports = {name: text for split in splits.values() for name, text in split.items()}
+    if any(reports.get(p.id) != p.reference for p in predictions):
+        _LOG.warning(
+            "the run's references are not those of its data settings here: another version wrote them"
+        )
+        return None, None
+    return list(splits["train"].values()), reports
 
 
 def _originals(file: Path) -> tuple[list[str], dict[str, str]]:
@@ -203,6 +231,7 @@ def _show(found: Sequence[Scored], reports: int) -> str:
             )
     lines = [f"{reports} reports", "", table(["protocol", "changed", *names], rows), ""]
     lines += [f"unavailable: {row.stamp['name']}: {row.unavailable}" for row in found if row.unavailable]
+    lines += [f"{' and '.join(row.unknown)} not known: {row.stamp['name']}" for row in found if row.unknown]
     absent = {f"absent: {label}: {why}" for row in found for label, why in row.absent.items()}
     return "\n".join([*lines, *sorted(absent)]).rstrip()
 
@@ -221,6 +250,11 @@ def _parser() -> argparse.ArgumentParser:
         "which cleaner has been over the references; told by the record beside a run's predictions, else none"
     )
     parser.add_argument("--cleaned", choices=[c.value for c in Cleaner], help=cleaned)
+    section = "which section of the original reports the file holds; told by a run's record, else not known"
+    parts = [part.value for part in Section if part is not Section.as_given]
+    parser.add_argument("--section", choices=parts, help=section)
+    films = "the most films a study; told by a run's record, else not known"
+    parser.add_argument("--films", type=int, metavar="N", help=films)
     metrics = "whose metrics: a file of conf/score (default: nlg)"
     parser.add_argument("--score", default="nlg", metavar="NAME", help=metrics)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

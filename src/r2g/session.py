@@ -20,7 +20,7 @@ from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import keys, labels, memory, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
-from r2g.core.types import SPLITS, Cleaner, Prediction
+from r2g.core.types import SPLITS, Cleaner, Prediction, Section
 from r2g.datasets._fingerprint import image_hashes
 from r2g.halving import Halved
 from r2g.llms.base import LanguageModel
@@ -270,6 +270,8 @@ def judge_for(config: RunConfig, setup: Setup) -> protocol.Judge:
         train=setup.loaders.train.reports,
         train_cleaned=cleaned,
         tokenizer=setup.model.llm.tokenizer,
+        section=getattr(config.data, "section", Section.as_given),
+        films=config.data.views,
     )
     return protocol.Judge(config.score.protocol, material)
 

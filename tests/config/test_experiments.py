@@ -52,6 +52,8 @@ BY_DATA: dict[str, dict[str, Any]] = {
     "mimic": {
         "data.kind": "mimic_cxr",
         "data.cleaner": "mimic_r2gengpt",
+        "data.section": "both",
+        "data.max_views": 1,
         "train.epochs": 5,
         "train.max_tokens": 100,
         "train.evals": 10,
@@ -62,6 +64,8 @@ BY_DATA: dict[str, dict[str, Any]] = {
     "iu": {
         "data.kind": "iu_xray",
         "data.cleaner": "iu",
+        "data.section": "findings",
+        "data.max_views": 2,
         "train.epochs": 15,
         "train.max_tokens": 60,
         "train.evals": 15,

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import AnnotationError
-from r2g.datasets.base import Cleaner, Dataset
+from r2g.datasets.base import Cleaner, Dataset, Section
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -38,6 +38,7 @@ def source(folder: Path, **changes: Any) -> Dataset:
     settings = {
         "annotation": folder / "annotation.json",
         "images": folder / "images",
+        "section": Section.as_given,
         "cleaner": Cleaner.none,
         "max_views": 2,
         "check_files": True,
@@ -189,6 +190,7 @@ def published(name: str, root: Path | None, **changes: Any) -> Dataset:
     settings = {
         "annotation": None,
         "images": None,
+        "section": Section.findings,
         "cleaner": Cleaner.none,
         "max_views": 2,
         "check_files": True,

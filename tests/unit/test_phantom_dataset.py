@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from r2g.phantom import dataset
-from r2g.phantom.dataset import draw_dataset, study_rng
+from r2g.phantom.dataset import draw_dataset, study_rng, write_reports
 from r2g.phantom.findings import CODES, LABELS, draw_case
 from r2g.phantom.read import read
 from r2g.phantom.words import POOLS, keywords, report
@@ -48,6 +48,8 @@ def test_a_study_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
     few = draw_dataset(tmp_path / "few", {"train": 2}, size_px=32, progress=False)
     many = draw_dataset(tmp_path / "many", {"test": 1, "train": 4}, size_px=32, progress=False)
     assert json.loads(few.read_text())["train"] == json.loads(many.read_text())["train"][:2]
+    told = {study["id"]: study["report"] for study in json.loads(many.read_text())["train"]}
+    assert write_reports({"train": 4}, seed=0) == {"train": told}
     assert content(tmp_path / "few").items() - content(tmp_path / "many").items() == {
         (name, content(tmp_path / "few")[name]) for name in ("annotation.json", "phantom.json")
     }

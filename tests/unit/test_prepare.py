@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from r2g.core.slots import DATASETS
+from r2g.datasets import base
 from r2g.datasets.base import Cleaner
 from r2g.prepare.__main__ import main
 from r2g.prepare.openi import split_of
@@ -203,9 +204,17 @@ def test_what_comes_out_can_be_loaded(
 ) -> None:
     mimic.run()
     hint = capsys.readouterr().out.strip().splitlines()[-1]
-    assert hint.startswith("To use it: python -m r2g.run data=mimic_cxr data.annotation=")
+    assert hint.startswith(
+        "To use it: python -m r2g.run data=mimic_cxr data.section=findings data.annotation="
+    )
     paths = dict(word.removeprefix("data.").split("=") for word in hint.split()[-2:])
-    settings = {"root": None, "cleaner": Cleaner.mimic_r2gengpt, "max_views": 2, "check_files": True}
+    settings = {
+        "root": None,
+        "section": base.Section.findings,
+        "cleaner": Cleaner.mimic_r2gengpt,
+        "max_views": 2,
+        "check_files": True,
+    }
     files = {name: Path(path) for name, path in paths.items()}
     data = DATASETS.get("mimic_cxr")(**settings, **files).load(tmp_path, 0)
     assert data["train"][0]["patient"] == "p10000032"
@@ -374,6 +383,12 @@ def test_the_real_openi_reports(tmp_path: Path) -> None:
     entries = [entry for split in made.values() for entry in split]
     assert max(len(entry["image_path"]) for entry in entries) == 5
     assert all("\n" not in entry["report"] for entry in entries)
-    settings = {"root": None, "cleaner": Cleaner.iu, "max_views": 2, "check_files": True}
+    settings = {
+        "root": None,
+        "section": base.Section.findings,
+        "cleaner": Cleaner.iu,
+        "max_views": 2,
+        "check_files": True,
+    }
     data = DATASETS.get("iu_xray")(annotation=out, images=tmp_path / "films", **settings).load(tmp_path, 0)
     assert len(data["test"]) == 685

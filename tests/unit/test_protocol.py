@@ -15,8 +15,10 @@ from r2g import protocol, score
 from r2g.config.resolve import ConfigError
 from r2g.config.schema import Cut, CutUnit, Protocol, RareWords
 from r2g.core.registry import UnknownName
-from r2g.core.types import Cleaner, Prediction
+from r2g.core.slots import DATASETS
+from r2g.core.types import Cleaner, Prediction, Section
 from r2g.metrics.bleu import Bleu
+from r2g.metrics.chexpert_f1 import ChexpertF1
 from r2g.metrics.cider import Cider
 from r2g.protocol import Judge, Material, Unavailable
 
@@ -172,6 +174,62 @@ def test_a_run_whose_data_is_cleaned_otherwise_is_refused(configured: Callable[.
         configured("score/protocol=r2gen_iu", "score.protocol.cut.length=0")
 
 
+def test_a_run_on_another_section_or_other_views_is_refused(configured: Callable[..., Any]) -> None:
+    said = r"(?s)about the findings, the data holds the impression.*data\.section.*2 film\(s\) a study.* up to 1; .*"
+    with pytest.raises(ConfigError, match=said):
+        configured("data=iu_xray", "data.section=impression", "data.max_views=1", "score/protocol=r2gen_iu")
+    with pytest.raises(ConfigError, match="about findings and impression, the data holds the findings"):
+        configured("data=mimic_cxr", "score/protocol=r2gengpt_mimic")
+    freed = ["score.protocol.section=as_given", "score.protocol.views=as_given"]
+    own = configured("data=mimic_cxr", "data.max_views=3", "score/protocol=r2gengpt_mimic", *freed)
+    assert protocol.stamp(own.score.protocol)["hash"] != protocol.stamp(rules("r2gengpt_mimic"))["hash"]
+    configured("data=mimic_cxr", "data.max_views=3", "data.section=both")
+
+
+def test_a_run_whose_metrics_read_labels_otherwise_is_refused(configured: Callable[..., Any]) -> None:
+    wanted = ["data=iu_xray", "score=clinical", "score/protocol=r2gen_iu"]
+    with pytest.raises(ConfigError, match=r"metrics\.chexpert_f1.*read by chexpert, the metric's by rules"):
+        configured(*wanted)
+    configured(*wanted, "score.protocol.labels.labeller=rules")
+    configured(*wanted, "score.protocol.labels=null")
+    configured("data=iu_xray", "score=clinical", "score/protocol=r2gengpt_iu")
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "films", "misfits", "unknown"),
+    [
+        ("r2gen_iu", Section.findings, 2, set(), []),
+        ("r2gen_iu", Section.as_given, None, set(), ["section", "views"]),
+        ("r2gen_iu", Section.both, 3, {"section", "views"}, []),
+        ("r2gengpt_mimic", Section.findings, None, {"section"}, ["views"]),
+        ("full", Section.impression, 7, set(), []),
+        ("full", Section.as_given, None, set(), []),
+    ],
+)
+def test_what_data_has_otherwise_and_what_nobody_says(
+    name: str, section: Section, films: int | None, misfits: set[str], unknown: list[str]
+) -> None:
+    assert set(rules(name).misfits(section, films)) == misfits
+    assert rules(name).unknown(section, films) == unknown
+    if misfits:
+        with pytest.raises(Unavailable, match="it is about"):
+            Judge(rules(name), Material(section=section, films=films))
+
+
+def test_a_metric_of_other_labels_is_absent_under_that_protocol_alone() -> None:
+    given = [Prediction("a", "Small effusion.", "Effusion."), Prediction("b", "Clear.", "Edema.")]
+    material = Material(train=["small effusion . clear ."] * 3)
+    found = {
+        name: score.score(given, rules(name), material, {"chexpert_f1": ChexpertF1(), "bleu": Bleu(order=1)})
+        for name in ("full", "r2gen_iu")
+    }
+    assert "read by chexpert, the metric's by rules" in found["r2gen_iu"].absent["chexpert_f1"]
+    assert set(found["r2gen_iu"].scores) == {"bleu_1"}
+    assert found["full"].scores["chexpert14_f1_micro_uncertain_negative"] > 0
+    assert found["full"].unknown == []
+    assert found["r2gen_iu"].unknown == ["section", "views"]
+
+
 def test_scores_move_as_computed_by_hand() -> None:
     """The check captions with the second reference word hidden: r2gen's 59 words leave them whole otherwise."""
     wanted = [
@@ -217,14 +275,13 @@ def test_csv_and_jsonl_are_read_alike(files: dict[str, Path]) -> None:
     assert score.read_predictions(files["p.csv"]) == score.read_predictions(files["p.jsonl"])
 
 
-def test_the_record_beside_predictions_tells_their_cleaner(files: dict[str, Path]) -> None:
+def test_the_record_beside_predictions_tells_of_their_data(files: dict[str, Path]) -> None:
     folder = files["p.jsonl"].parent
     files["p.jsonl"].rename(folder / "predictions.jsonl")
-    assert score.read_predictions(folder)[1] is Cleaner.none
-    (folder / "record.json").write_text(
-        json.dumps({"config": {"data": {"kind": "iu_xray", "cleaner": "iu"}}})
-    )
-    assert score.read_predictions(folder)[1] is Cleaner.iu
+    assert score.read_predictions(folder)[1] == {}
+    told = {"kind": "iu_xray", "cleaner": "iu", "section": "findings", "max_views": 2}
+    (folder / "record.json").write_text(json.dumps({"config": {"data": told}}))
+    assert score.read_predictions(folder)[1] == told
 
 
 @pytest.mark.parametrize(
@@ -260,6 +317,16 @@ def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(fi
         assert f"{name} {protocol.stamp(rules(name))['hash']}" in done.stdout
     assert done.stdout.count("moves by") == 4
     assert "unavailable" not in done.stdout
+    assert "section and views not known: r2gen_iu" in done.stdout
+    told = _call(
+        *(files["p.csv"], "--annotation", files["ann.json"], "--section", "both", "--films", 1),
+        *("--protocol", "r2gen_iu"),
+    )
+    assert told.returncode == 1
+    assert (
+        "unavailable: r2gen_iu: it is about the findings, the data holds findings and impression; "
+        in told.stdout
+    )
     assert "absent: label_f1" in done.stdout
 
 
@@ -275,3 +342,26 @@ def test_the_command_marks_what_it_cannot_have(files: dict[str, Path]) -> None:
     assert wrong.returncode == 1
     assert "did you mean" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_phantoms_need_no_file_for_the_vocabulary(tmp_path: Path) -> None:
+    """A record beside predictions says how its phantoms were made, so their reports are written anew."""
+    data = {"kind": "phantom", "train": 40, "val": 2, "test": 5, "size": 32, "max_views": 1, "data_seed": 3}
+    splits = DATASETS.get("phantom")(
+        **{name: value for name, value in data.items() if name != "kind"}
+    ).originals()
+    rows = [{"id": name, "reference": text, "hypothesis": text} for name, text in splits["test"].items()]
+    lines = tmp_path / "predictions.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "record.json").write_text(json.dumps({"config": {"data": data}}))
+    done = _call(tmp_path, "--protocol", "r2gen", "--json")
+    assert done.returncode == 0, done.stderr
+    _, iu, mimic = json.loads(done.stdout)
+    assert iu["unavailable"] == "it is about 2 film(s) a study, the data has up to 1"
+    assert mimic["scores"]["bleu_1"] > 0
+    assert mimic["unknown"] == ["section"]
+    lines.write_text(json.dumps(rows[0] | {"reference": "Other words."}) + "\n")
+    other = _call(tmp_path, "--protocol", "r2gen_mimic")
+    assert other.returncode == 1
+    assert "another version wrote them" in other.stderr
+    assert "unavailable: r2gen_mimic: its vocabulary" in other.stdout

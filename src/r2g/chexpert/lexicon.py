@@ -50,9 +50,12 @@ def observations() -> tuple[Observation, ...]:
 
 
 @cache
-def cues() -> dict[str, re.Pattern[str]]:
-    """One pattern for each kind of cue, in the order of the file."""
-    return {kind: _any(patterns, {}) for kind, patterns in read("cues.yaml").items()}
+def cues() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """The kinds of cues and their patterns, in the order of the file.
+
+    Each pattern stands alone: in a union, regular expressions take the first that fits and not the longest.
+    """
+    return tuple((kind, _any([p], {})) for kind, patterns in read("cues.yaml").items() for p in patterns)
 
 
 def read(name: str) -> Any:

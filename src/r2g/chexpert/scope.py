@@ -18,12 +18,12 @@ AFTER = {
     "uncertain_after": "uncertain",
     "hypothetical_after": "hypothetical",
 }
-_VERB = r"(?:is|are|was|were|remains?|appears?|has|have|persists?)"
+_VERB = r"(?:is|are|was|were|remains?|appears?|has|have|persists?|lies|ends|terminates|projects|overlies)"
 _ENDS_A_LIST = (
     r"(?:not |also |readily |clearly |definitely )?(?:seen|identified|evident|present|noted|visuali[sz]ed|"
     r"appreciated|demonstrated|detected|found|visible|apparent|observed|suspected|suggested)"
 )
-_OWN_VERB = re.compile(rf"^(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
+_OWN_VERB = re.compile(rf"^(?: and)?(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
 _ASIDE = re.compile(r" , [\w ]{1,40} , $")
 _LINK = re.compile(r"(?:or|nor|and|,|:)")
 _SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|there|shows?|remains?|with|without|in|at|of)\b")
@@ -40,7 +40,7 @@ class Span:
 
 def find_cues(sentence: str) -> list[Span]:
     """The cues in their order. Of two that overlap the longer one counts, of two alike the kind listed first."""
-    spans = [Span(kind, *m.span()) for kind, pattern in cues().items() for m in pattern.finditer(sentence)]
+    spans = [Span(kind, *m.span()) for kind, pattern in cues() for m in pattern.finditer(sentence)]
     spans.sort(key=lambda span: span.start - span.end)
     kept: list[Span] = []
     for span in spans:
@@ -89,13 +89,15 @@ def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span
             continue
         if cue.kind in AFTER:
             return AFTER[cue.kind] if _reaches_back(sentence, cue, mentions, mention) else None
-        if cue.kind != "pseudo":
+        aside = cue.kind == "stop" and sentence.startswith(", which", cue.start)
+        if cue.kind != "pseudo" and not aside:
             return None
     return None
 
 
 def _reaches_back(sentence: str, cue: Span, mentions: list[Span], mention: Span) -> bool:
-    between = [m for m in mentions if mention.end <= m.start and m.end <= cue.start]
+    inside = [m for m in mentions if mention.end <= m.start and m.end <= cue.start]
+    between = sorted(inside, key=lambda m: m.start)
     edges = [mention.end, *(edge for m in between for edge in (m.start, m.end)), cue.start]
     links = [sentence[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
     if len(links[-1].split()) > 8 or (" , " in links[-1] and not _ASIDE.match(links[-1])):

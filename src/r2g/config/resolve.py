@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from r2g.config.schema import RunConfig
 from r2g.config.setting import dotted
 from r2g.core.registry import Registry, UnknownName, nearest
-from r2g.core.types import Cleaner
+from r2g.core.types import Cleaner, Section
 
 _BAD: Any = object()  # stands for a value whose mistake has been noted already
 
@@ -45,7 +45,15 @@ def read_settings(kind: Any, file: Path, part: str | None = None) -> Any:
     """One file of the config tree by itself, or one `part` of it. Raises ConfigError with all mistakes."""
     problems: list[str] = []
     tree = _plain(OmegaConf.load(file), "", problems)
-    found = _parse(kind, tree if part is None else tree.get(part), part or file.stem, problems)
+    if problems:
+        raise ConfigError(problems)
+    return from_tree(kind, tree if part is None else tree.get(part), part or file.stem)
+
+
+def from_tree(kind: Any, tree: Any, key: str) -> Any:
+    """What `to_tree` made plain, a part of a record's config for example. Raises ConfigError with all mistakes."""
+    problems: list[str] = []
+    found = _parse(kind, tree, key, problems)
     if problems:
         raise ConfigError(problems)
     return found
@@ -259,15 +267,33 @@ def _selected(parts: dict[str, Any]) -> list[str]:
 
 
 def _protocol_fits(parts: dict[str, Any]) -> list[str]:
-    """References that another cleaner has been over can't be brought to the protocol's form."""
-    wanted = parts["score"].protocol.cleaner
-    given = getattr(parts["data"], "cleaner", Cleaner.none)
-    if wanted in (None, given) or given is Cleaner.none:
-        return []
-    name = parts["score"].protocol.name
+    """Data that can't be brought to the protocol's form: another cleaner's references, another section, other views."""
+    rules, data = parts["score"].protocol, parts["data"]
+    given = getattr(data, "cleaner", Cleaner.none)
+    found = []
+    if rules.cleaner not in (None, given) and given is not Cleaner.none:
+        found.append(
+            f"score.protocol: '{rules.name}' cleans by {rules.cleaner.value}, but data.cleaner is {given.value}; set "
+            f"data.cleaner to {rules.cleaner.value} or none, or score by another protocol"
+        )
+    settings = {"section": "data.section", "views": "data.max_views"}
+    for rule, why in rules.misfits(getattr(data, "section", Section.as_given), data.views).items():
+        found.append(
+            f"score.protocol: '{rules.name}' doesn't fit the data: {why}; score by another protocol, correct "
+            f"{settings[rule]}, or set score.protocol.{rule}=as_given, which gives the rules another hash"
+        )
+    return found
+
+
+def _labels_fit(parts: dict[str, Any]) -> list[str]:
+    """Clinical metrics must read labels as the protocol says."""
+    rules = parts["score"].protocol
+    told = {label: rules.other_labels(metric.labeller) for label, metric in parts["score"].metrics.items()}
     return [
-        f"score.protocol: '{name}' cleans by {wanted.value}, but data.cleaner is {given.value}; set data.cleaner to "
-        f"{wanted.value} or none, or score by another protocol"
+        f"score.metrics.{label}: not a metric of the protocol '{rules.name}': {why}; leave it out, or set "
+        "score.protocol.labels=null, which gives the rules another hash"
+        for label, why in told.items()
+        if why
     ]
 
 
@@ -297,6 +323,7 @@ _CHECKS = (
     (("encoder", "llm", "tuning"), _rule_roles),
     (("train", "score"), _selected),
     (("data", "score"), _protocol_fits),
+    (("score",), _labels_fit),
     (("budget_match", "encoder", "projector", "llm", "tuning"), _free_setting),
 )
 

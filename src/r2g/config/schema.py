@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from r2g.core import slots
 from r2g.core.checks import Checks, above_zero, at_least
-from r2g.core.types import Cleaner
+from r2g.core.types import Cleaner, Labeller, Section
 
 
 class FrozenMode(Enum):
@@ -250,21 +250,20 @@ class RareWords:
         Checks(self).each(("threshold",), at_least(1), "must be at least 1").done()
 
 
-class Section(Enum):
-    """Which part of the original report the data holds."""
-
-    as_given = "as_given"
-    findings = "findings"
-    impression = "impression"
-    both = "both"
-
-
 class Views(Enum):
     """How many films of a study stand behind one report."""
 
     as_given = "as_given"
     one_film = "one_film"
     two_films = "two_films"
+
+
+_FILMS = {Views.one_film: 1, Views.two_films: 2}
+_PARTS = {
+    Section.findings: "the findings",
+    Section.impression: "the impression",
+    Section.both: "findings and impression",
+}
 
 
 class LabelSet(Enum):
@@ -284,8 +283,9 @@ class Uncertain(Enum):
 
 @dataclass(frozen=True)
 class LabelMap:
-    """How findings are counted."""
+    """Who reads the findings of a report, and how they are counted."""
 
+    labeller: Labeller
     set: LabelSet
     uncertain: Uncertain
 
@@ -295,8 +295,9 @@ class Protocol:
     """The rules under which reports are scored: what is done to references (`cleaner`, `cut`, `rare_words`) and to
     both sides (`case`, `remove`).
 
-    `section`, `views` and `labels` state what the data and the clinical labels must be like; they can't be applied to
-    predictions that are there already. Protocols of one `family` are one work's, for different data.
+    `section`, `views` and `labels` say which data and which clinical labels it is about. They can't be brought about
+    afterwards, so what is known to be otherwise is refused. Protocols of one `family` are one work's, for different
+    data.
     """
 
     name: str
@@ -309,7 +310,32 @@ class Protocol:
     remove: tuple[str, ...]
     section: Section
     views: Views
-    labels: LabelMap
+    labels: LabelMap | None
+
+    def misfits(self, section: Section, films: int | None) -> dict[str, str]:
+        """What data of this section, with at most so many films a study, has otherwise than the protocol, by rule.
+
+        What isn't known (`as_given`, None) fits; `unknown` names it.
+        """
+        found = {}
+        if Section.as_given is not self.section and section not in (Section.as_given, self.section):
+            found["section"] = f"it is about {_PARTS[self.section]}, the data holds {_PARTS[section]}"
+        wanted = _FILMS.get(self.views)
+        if wanted is not None and films not in (None, wanted):
+            found["views"] = f"it is about {wanted} film(s) a study, the data has up to {films}"
+        return found
+
+    def unknown(self, section: Section, films: int | None) -> list[str]:
+        """Those of its rules on data that can't be checked, since nobody says what the data is like."""
+        told = {"section": section is not Section.as_given, "views": films is not None}
+        asked = {"section": self.section is not Section.as_given, "views": self.views in _FILMS}
+        return [name for name, is_told in told.items() if asked[name] and not is_told]
+
+    def other_labels(self, labeller: Labeller | None) -> str | None:
+        """Why a metric of this labeller isn't the protocol's, or None."""
+        if self.labels is None or labeller in (None, self.labels.labeller):
+            return None
+        return f"its labels are read by {self.labels.labeller.value}, the metric's by {labeller.value}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,23 @@ class Cleaner(Enum):
     mimic_r2gen = "mimic_r2gen"
 
 
+class Section(Enum):
+    """Which part of the original report the data holds; `as_given`: whichever it is, nobody says."""
+
+    as_given = "as_given"
+    findings = "findings"
+    impression = "impression"
+    both = "both"
+
+
+class Labeller(Enum):
+    """What reads the CheXpert observations of a report: our rules, the CheXbert network, or CheXpert's own tool."""
+
+    rules = "rules"
+    chexbert = "chexbert"
+    chexpert = "chexpert"
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One study's report as written and as the radiologist wrote it.

@@ -13,7 +13,7 @@ import datasets
 
 from r2g.core.registry import nearest
 from r2g.datasets._clean import clean
-from r2g.datasets.base import Cleaner, Dataset, Splits
+from r2g.datasets.base import Cleaner, Dataset, Section, Splits
 
 SPLITS = ("train", "val", "test")
 FEATURES = datasets.Features(
@@ -68,7 +68,8 @@ class R2GenFolder(Dataset):
     """A published set in R2Gen's layout: annotation.json and images/ in `root`, or each given by itself.
 
     Patients' data under an agreement or a licence: never shown. A subclass says where it can be had
-    (`source`) and which environment variable its YAML reads the root from.
+    (`source`) and which environment variable its YAML reads the root from. `section` states which part of the
+    original reports the file holds; protocols are held against it.
     """
 
     source: ClassVar[str]
@@ -76,6 +77,7 @@ class R2GenFolder(Dataset):
     root: Path | None
     annotation: Path | None
     images: Path | None
+    section: Section
     cleaner: Cleaner
     max_views: int
     check_files: bool

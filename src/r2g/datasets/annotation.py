@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import check_views, read_annotation, require
-from r2g.datasets.base import Cleaner, Dataset, Splits
+from r2g.datasets.base import Cleaner, Dataset, Section, Splits
 
 _REMEDY = (
     "set data.annotation to a JSON file {train, val, test: [{id, report, image_path: [...]}, ...]} "
@@ -16,10 +16,14 @@ _REMEDY = (
 @DATASETS.register("annotation")
 @dataclass(frozen=True)
 class Annotation(Dataset):
-    """`share` says whether texts and pictures of this data may be shown in reports and thumbnails."""
+    """`section` states which part of the original reports the file holds: protocols are held against it.
+
+    `share` says whether texts and pictures of this data may be shown in reports and thumbnails.
+    """
 
     annotation: Path | None
     images: Path | None
+    section: Section
     cleaner: Cleaner
     max_views: int
     check_files: bool

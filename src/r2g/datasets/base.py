@@ -8,6 +8,7 @@ from typing import ClassVar
 import datasets
 
 from r2g.core.types import Cleaner as Cleaner
+from r2g.core.types import Section as Section
 
 # What `load` gives is a datasets.DatasetDict; the hints say this much of it, because run-time type checkers
 # trip over the forward reference in DatasetDict itself.
@@ -33,6 +34,10 @@ class Dataset(ABC):
     @abstractmethod
     def views(self) -> int:
         """The most views of one study that are used."""
+
+    def originals(self) -> dict[str, dict[str, str]] | None:
+        """All reports by split and id, uncleaned, if they can be had without any file; else None."""
+        return None
 
     @abstractmethod
     def load(self, cache: Path, seed: int) -> Splits:

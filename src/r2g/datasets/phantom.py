@@ -8,7 +8,7 @@ from pathlib import Path
 from r2g.core.slots import DATASETS
 from r2g.datasets._annotation import read_annotation
 from r2g.datasets.base import Cleaner, Dataset, Splits
-from r2g.phantom.dataset import VERSION, draw_dataset
+from r2g.phantom.dataset import VERSION, draw_dataset, write_reports
 from r2g.phantom.draw import VIEWS
 
 _SMALLEST = 32
@@ -58,6 +58,10 @@ class Phantom(Dataset):
             seed=self.data_seed,
         )
         return read_annotation(file, file.parent / "images", Cleaner.none, self.max_views, check_files=True)
+
+    def originals(self) -> dict[str, dict[str, str]]:
+        """The reports by split and id, written anew; no film is drawn and no file is needed."""
+        return write_reports(self._sizes(), self.data_seed)
 
     def _sizes(self) -> dict[str, int]:
         return {"train": self.train, "val": self.val, "test": self.test}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from r2g.core.types import Prediction, Scores
+from r2g.core.types import Labeller, Prediction, Scores
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,8 @@ class Metric(ABC):
     kind: ClassVar[str]
     slow: ClassVar[bool] = False
     """Seconds for each call, whatever is scored: left out of controls and validation unless it selects."""
+    labeller: ClassVar[Labeller | None] = None
+    """What reads the CheXpert observations that it counts, if it counts them."""
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ import numpy as np
 
 from r2g.core.checks import Checks, at_least
 from r2g.core.slots import METRICS
-from r2g.core.types import Prediction, Scores
+from r2g.core.types import Labeller, Prediction, Scores
 from r2g.metrics._models import WeightsMissing, device, encoded, file_from, from_source
 from r2g.metrics.base import Metric
 
@@ -48,6 +48,7 @@ class CheXbert(Metric):
     """
 
     slow: ClassVar[bool] = True
+    labeller: ClassVar[Labeller | None] = Labeller.chexbert
     source: str | None
     backbone: str
     batch_size: int

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from r2g.core.labels import PARTS
 from r2g.core.slots import METRICS
-from r2g.core.types import Prediction, Scores
+from r2g.core.types import Labeller, Prediction, Scores
 from r2g.metrics._wrap import references, score
 from r2g.metrics.base import Metric
 from r2g.scores.chexpert_f1 import chexpert_f1
@@ -15,6 +16,8 @@ from r2g.scores.chexpert_f1 import chexpert_f1
 @dataclass(frozen=True)
 class ChexpertF1(Metric):
     """Gives chexpert<14|5>_<f1|precision|recall>_micro_<reading> and _f1_macro_<reading>, and each label's own."""
+
+    labeller: ClassVar[Labeller | None] = Labeller.rules
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f"r2g.prepare: {error}") from error
     kind = {"mimic_cxr": "mimic_cxr", "openi": "iu_xray"}[options.source]
     paths = f"data.annotation={options.out.resolve()} data.images={images.resolve()}"
-    sys.stdout.write(f"\nTo use it: python -m r2g.run data={kind} {paths}\n")
+    sys.stdout.write(f"\nTo use it: python -m r2g.run data={kind} data.section={options.section} {paths}\n")
 
 
 def _mimic(options: argparse.Namespace) -> tuple[Tally, Path]:
