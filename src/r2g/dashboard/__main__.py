@@ -40,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = [run for run in met if run.status == "finished"]
         logged = [filing.logged(run.record, record.read_lines(run.folder / "curve.jsonl")) for run in found]
         wanted = Wanted(
-            chosen.entity, chosen.project, _scores(chosen, found), chosen.name, tuple(chosen.group)
+            entity=chosen.entity,
+            project=chosen.project,
+            scores=_scores(chosen, found),
+            name=chosen.name,
+            arms=tuple(chosen.group),
+            seconds=_seconds_compare(found),
         )
         _make(wanted, logged, chosen.spec, chosen.send)
     except (ValueError, OSError, cloud.CloudError) as error:
@@ -84,6 +89,12 @@ def _scores(chosen: argparse.Namespace, found: Sequence[runs.Run]) -> tuple[str,
                 f"not all runs have the score '{name}'{nearest(name, there)} (they have: {', '.join(there)})"
             )
     return asked or tuple(name for name in SCORES if name in there) or tuple(there)
+
+
+def _seconds_compare(found: Sequence[runs.Run]) -> bool:
+    """Did the runs given all train alone, and read their films alike?"""
+    ways = {(run.record["ran"]["how"], run.record["reuse"]["what"]) for run in found}
+    return len(ways) == 1 and next(iter(ways))[0] == "solo"
 
 
 def _before(path: Path, wanted: "Wanted") -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Workspace and report as objects of wandb-workspaces; nothing here asks the network."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +20,17 @@ _INTRO = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a dashboard is for. `name` keeps to the runs of one name, such as a sweep's; `arms` to these groups."""
+    """What a dashboard is for. `name` keeps to the runs of one name, such as a sweep's; `arms` to these groups.
+
+    `seconds` draws curves over time, which is for runs whose seconds compare.
+    """
 
     entity: str
     project: str
     scores: tuple[str, ...]
     name: str | None = None
     arms: tuple[str, ...] = ()
+    seconds: bool = False
 
     @property
     def title(self) -> str:
@@ -45,7 +48,7 @@ class Board:
 
 def build(wanted: Wanted) -> Board:
     """The board; its spec is what `spec` gives."""
-    grids = [(title, made, _runset(wanted)) for title, made in _sections(wanted.scores)]
+    grids = [(title, made, _runset(wanted)) for title, made in _sections(wanted)]
     report = wr.Report(
         entity=wanted.entity,
         project=wanted.project,
@@ -63,10 +66,11 @@ def spec(board: Board) -> dict[str, Any]:
     return {k: m.model_dump(mode="json", by_alias=True, exclude_none=True) for k, m in models.items()}
 
 
-def _sections(scores: Sequence[str]) -> list[tuple[str, list[Any]]]:
+def _sections(wanted: Wanted) -> list[tuple[str, list[Any]]]:
+    scores = wanted.scores
     return [
         ("Scores against the budget", panels.budgets(scores)),
-        ("Convergence by arm", panels.convergence()),
+        ("Convergence by arm", panels.convergence(wanted.seconds)),
         ("Convergence by tuning mode and projector", panels.convergence_by_mode()),
         ("Speed against the budget", panels.speed()),
         ("From choice to score", panels.parallel(scores)),
@@ -79,9 +83,7 @@ def _workspace(wanted: Wanted) -> ws.Workspace:
         entity=wanted.entity,
         project=wanted.project,
         name=wanted.title,
-        sections=[
-            ws.Section(name=name, panels=made, is_open=True) for name, made in _sections(wanted.scores)
-        ],
+        sections=[ws.Section(name=name, panels=made, is_open=True) for name, made in _sections(wanted)],
         settings=ws.WorkspaceSettings(max_runs=_RUNS),
         runset_settings=ws.RunsetSettings(
             filters=_filters(wanted), pinned_columns=panels.columns(wanted.scores)

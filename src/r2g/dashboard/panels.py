@@ -21,9 +21,10 @@ def budgets(scores: Sequence[str]) -> list[Any]:
     return [_against_budget(keys.test(score), score) for score in scores]
 
 
-def convergence() -> list[Any]:
+def convergence(seconds: bool) -> list[Any]:
     """Loss along each axis and the selection along steps, a line an arm: the mean of its seeds in their range."""
-    losses = [_curve(keys.TRAIN_LOSS, axis, GROUP, "arm") for axis in _AXES]
+    axes = [axis for axis in _AXES if seconds or axis != keys.SECONDS]
+    losses = [_curve(keys.TRAIN_LOSS, axis, GROUP, "arm") for axis in axes]
     return [*losses, _curve(keys.VAL_SELECT, keys.STEP, GROUP, "arm")]
 
 

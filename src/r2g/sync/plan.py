@@ -39,6 +39,8 @@ def look(run: Path, told: Mapping[str, Any], with_text: bool) -> Row:
         went = "it was online as it ran" if offline.was_online(run) else "no W&B files"
         return replace(row, why=went)
     latest = attempts[-1]
+    if offline.synced(latest):
+        return replace(row, state=SENT, folder=latest)
     try:
         found = offline.read(latest)
     except offline.OfflineError as error:
@@ -53,7 +55,7 @@ def look(run: Path, told: Mapping[str, Any], with_text: bool) -> Row:
     problems = [*differences(found, told, run), *([] if with_text else texts(latest, told))]
     if problems:
         return replace(row, state=REFUSED, why="; ".join(problems))
-    return replace(row, state=SENT if offline.synced(latest) else READY)
+    return replace(row, state=READY)
 
 
 def differences(found: offline.Offline, told: Mapping[str, Any], run: Path) -> list[str]:
