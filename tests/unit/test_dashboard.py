@@ -179,7 +179,15 @@ def go(server: Any, path: Path, project: str = "r2g") -> subprocess.CompletedPro
         str(path),
         "--send",
     ]
-    return subprocess.run(call, env=server.env, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        call,
+        env=server.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_it_is_sent_when_asked_for_and_a_second_time_changes_what_is_there(

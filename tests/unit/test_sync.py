@@ -147,7 +147,15 @@ def test_a_broken_file_is_refused(copy: Path, table: Any) -> None:
 
 def go(server: Any, *words: str) -> subprocess.CompletedProcess[str]:
     call = [sys.executable, "-m", "r2g.sync", *words, "--send"]
-    return subprocess.run(call, env=server.env, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        call,
+        env=server.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_an_upload_keeps_groups_and_tags_and_is_not_repeated(copy: Path, wandb_server: Any) -> None:

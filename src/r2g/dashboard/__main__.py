@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_EXTRA)
     try:
         met = runs.find(map(runs.within, chosen.runs), Path()) if chosen.runs else []
-        found = [run for run in met if run.status == "finished"]
+        found = [run for run in met if run.status == "finished" and "scores" in run.record]
         logged = [filing.logged(run.record, record.read_lines(run.folder / "curve.jsonl")) for run in found]
         wanted = Wanted(
             entity=chosen.entity,

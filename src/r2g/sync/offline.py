@@ -61,7 +61,7 @@ def read(folder: Path) -> Offline:
         return _told([json.loads(line) for line in done.stdout.splitlines()])
     except subprocess.CalledProcessError as error:
         raise OfflineError(f"{folder} can't be read: {error.stderr.strip()}") from error
-    except (subprocess.TimeoutExpired, json.JSONDecodeError, KeyError) as error:
+    except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
         raise OfflineError(f"{folder} can't be read: {type(error).__name__}: {error}") from error
 
 
