@@ -10,9 +10,12 @@ os.environ |= {  # before anything reads them: transformers and wandb look once,
 }
 
 import importlib.util
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -156,3 +159,93 @@ def studies() -> Callable[..., Any]:
         )
 
     return build
+
+
+class _Wandb(BaseHTTPRequestHandler):
+    """What W&B's server answers to an upload and to a saved view; keeps what it was asked, by operation."""
+
+    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        asked = json.loads(body) if self.path == "/graphql" else {}
+        given, query = asked.get("variables") or {}, asked.get("query", "")
+        kind = next((name for name in self._ANSWERS if name in query), None)
+        self.server.asked.append((kind or self.path, given))  # type: ignore[attr-defined]
+        if given.get("name") in self.server.refused:  # type: ignore[attr-defined]
+            reply: dict[str, Any] = {"errors": [{"message": "permission denied"}], "data": None}
+        else:
+            reply = {"data": self._ANSWERS[kind](self, given) if kind else {}}
+        content = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def _viewer(self, _: Any) -> dict[str, Any]:
+        return {
+            "viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}
+        }
+
+    def _bucket(self, given: Any) -> dict[str, Any]:
+        project = {"id": "1", "name": given["project"], "entity": {"id": "1", "name": "me"}}
+        bucket = {
+            "id": "B",
+            "name": given["name"],
+            "displayName": "d",
+            "historyLineCount": 0,
+            "project": project,
+        }
+        return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+
+    def _files(self, given: Any) -> dict[str, Any]:
+        here = f"http://127.0.0.1:{self.server.server_address[1]}/file/"
+        files = [{"name": name, "uploadUrl": here + name} for name in given["files"]]
+        return {"createRunFiles": {"runID": "B", "uploadHeaders": [], "files": files}}
+
+    def _view(self, given: Any) -> dict[str, Any]:
+        told = {"id": given.get("id") or f"new-{given['type']}", "createdAt": "2020-01-01T00:00:00"}
+        project = {"id": "1", "name": given["projectName"], "entityName": given["entityName"]}
+        kept = {name: given[name] for name in ("name", "displayName", "description", "type", "spec")}
+        return {"upsertView": {"view": {**kept, **told, "project": project}, "inserted": True}}
+
+    def _project(self, given: Any) -> dict[str, Any]:
+        there = given["projectName"] in self.server.projects  # type: ignore[attr-defined]
+        return {"project": {"id": "1", "internalId": "42"} if there else None}
+
+    def _projects(self, _: Any) -> dict[str, Any]:
+        told = {"id": "1", "entityName": "me", "createdAt": "", "isBenchmark": False, "user": None}
+        names = self.server.projects  # type: ignore[attr-defined]
+        edges = [{"node": {**told, "name": name}, "cursor": "c"} for name in names]
+        return {"models": {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}
+
+    _ANSWERS = {
+        "UpsertBucket": _bucket,
+        "CreateRunFiles": _files,
+        "upsertView": _view,
+        "ProjectInternalId": _project,
+        "GetProjects": _projects,
+        "Viewer": _viewer,
+    }
+
+
+@pytest.fixture
+def wandb_server(tmp_path: Path) -> Iterator[Any]:
+    """A stand-in for W&B's server, with the environment (`env`) of processes that are to take it for the real one."""
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Wandb)
+    server.asked, server.refused, server.projects = [], set(), ["r2g"]
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    home = tmp_path / "home"
+    home.mkdir()
+    server.env = {**kept, "WANDB_BASE_URL": address, "WANDB_API_KEY": "a" * 40, "HOME": str(home)}
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from r2g import assess, data, record, resident, session, thumbnails, train, walk
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
+from r2g.core import filing
 from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
 from r2g.halving import Halved, Halving
@@ -220,7 +221,7 @@ def _begin(run: Run) -> None:
 def _record(run: Run, fitted: train.FitResult, outcome: assess.Evaluation) -> None:
     setup, folder = run.ready, run.folder
     result = session.result_of(run.frame, setup, fitted, outcome)
-    run.tracker.summary(session.summary_of(result))
+    run.tracker.summary(filing.summary(result))
     run.tracker.finish()
     run.tracker = None
     if run.accelerator.is_main_process:

@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
-from r2g.core import keys, labels, memory, ngrams
+from r2g.core import filing, keys, labels, memory, ngrams
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.core.types import SPLITS, Cleaner, Prediction, Section
@@ -224,18 +224,12 @@ def require_same_trainable(folder: Path, budget: Mapping[str, Any]) -> None:
 
 def track(config: RunConfig, frame: Mapping[str, Any], folder: Path) -> Any:
     """The run's tracker, started."""
-    choices = frame["choices"]
-    tags = tuple(
-        f"{slot}:{choices[slot]}" for slot in ("encoder", "projector", "llm", "tuning") if slot in choices
-    )
-    tags += (f"protocol:{frame['protocol']['name']}-{frame['protocol']['hash']}",)
     identity = RunIdentity(
-        frame["id"], f"{config.name}-{frame['id']}", frame["arm"], tags, "train", str(folder)
+        frame["id"], filing.title(frame), frame["arm"], filing.tags(frame), filing.JOB_TYPE, str(folder)
     )
     tracker = config.track.build(identity)
     tracker.start()
-    rules = frame["protocol"]
-    tracker.store_init_configuration({**frame["config"], "choices": dict(choices), "protocol": rules})
+    tracker.store_init_configuration(filing.settings(frame))
     return tracker
 
 
@@ -331,27 +325,6 @@ def result_of(
         "distinct_reports": outcome.distinct,
         "test_studies": len(outcome.predictions),
     }
-
-
-def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The record's figures under the names of `r2g.core.keys`, for a tracker's summary."""
-    budget = result["budget"]
-    values: dict[str, Any] = {
-        keys.BUDGET_TRAINABLE: budget["trainable"],
-        keys.BUDGET_TOTAL: budget["total"],
-        keys.BUDGET_TRAINABLE_PERCENT: budget["trainable_percent"],
-    }
-    if budget.get("flops"):
-        values[keys.BUDGET_FLOPS_FORWARD] = budget["flops"]["forward"]
-        values[keys.BUDGET_FLOPS_BACKWARD] = budget["flops"]["backward"]
-    for name, part in budget["parts"].items():
-        values |= {keys.budget(name, what): part[what] for what in ("trainable", "total")}
-        values[keys.budget(name, "trainable_percent")] = 100 * part["trainable"] / max(1, part["total"])
-    values |= {f"{keys.CONVERGENCE}/{k}": v for k, v in result["convergence"].items()}
-    values |= {keys.test(k): v for k, v in result["scores"].items()}
-    for name, scores in result["controls"].items():
-        values |= {keys.control(name, k): v for k, v in scores.items()}
-    return values
 
 
 def ended_record(

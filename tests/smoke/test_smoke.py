@@ -15,6 +15,10 @@ from safetensors.torch import load_file
 
 from r2g.core import labels
 from r2g.core.resample import others
+from r2g.dashboard import refs
+from r2g.dashboard.__main__ import main as dashboard
+from r2g.sync import offline
+from r2g.sync.__main__ import main as sync
 
 _RUN = [sys.executable, "-m", "r2g.run", "+experiment=smoke", "track=none"]
 _SHORT = ["score.controls=false", "train.device=cpu"]
@@ -46,11 +50,41 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tmp_path: Path, cache: Path) -> None:
-    outputs = tmp_path / "out"
-    call = [c for c in _RUN if c != "track=none"]
-    first = _go(call, cache, outputs)
+_TRACKED = [c for c in _RUN if c != "track=none"]
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The outputs of one run with W&B's offline files."""
+    outputs = tmp_path_factory.mktemp("tracked") / "out"
+    first = _go(_TRACKED, cache, outputs)
     assert first.returncode == 0, first.stderr[-3000:]
+    return outputs
+
+
+def test_a_dashboard_refers_only_to_what_the_run_logged(tracked: Path, tmp_path: Path, capsys) -> None:
+    """The spec as it would be sent, against the run's W&B file as W&B reads it."""
+    (file,) = offline.attempts(_only(tracked, "record.json").parent)
+    logged = offline.read(file).keys
+    place = ["--entity", "me", "--project", "r2g", "--spec", str(tmp_path / "spec.json")]
+    for given in ([], ["--runs", str(tracked / "smoke")]):
+        dashboard([*place, *given])
+        asked = refs.references(json.loads((tmp_path / "spec.json").read_text()))
+        assert asked.summary
+        assert asked.history
+        assert asked.config
+        assert logged.lacking(asked) == []
+    dashboard([*place, "--metric", "meteor"])
+    asked = refs.references(json.loads((tmp_path / "spec.json").read_text()))
+    assert logged.lacking(asked) == ["summary test/meteor"]
+    with pytest.raises(SystemExit) as end:
+        sync([str(tracked / "smoke")])
+    assert end.value.code == 0
+    assert " ready" in capsys.readouterr().out
+
+
+def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tracked: Path, cache: Path) -> None:
+    outputs, call = tracked, _TRACKED
     record = json.loads(_only(outputs, "record.json").read_text())
     assert record["status"] == "finished"
     assert (

@@ -112,6 +112,11 @@ class Arm:
         return next((run.record["budget"] for run in self.runs if "budget" in run.record), {})
 
 
+def within(folder: str) -> str:
+    """What `find` takes for a folder: a run's own as it is, of any other all runs in it."""
+    return folder if (Path(folder) / "record.json").is_file() else str(Path(folder) / "*")
+
+
 def find(patterns: Iterable[str], base: Path) -> list[Run]:
     """The runs that the globs meet, sorted by folder. Raises RunsError for a glob without any, or a broken record.
 

@@ -21,6 +21,10 @@ VAL = "val"
 TEST = "test"
 CONTROL = "control"
 BUDGET = "budget"
+CHOICES = "choices"
+"""In a tracker's settings: what was chosen in each group."""
+PROTOCOL = "protocol"
+"""In a tracker's settings: name and hash of the rules of the scores."""
 CONVERGENCE = "convergence"
 
 TRAIN_LOSS = "train/loss"
@@ -65,6 +69,11 @@ PLATEAU_STEP = "convergence/plateau_step"
 """The step from which on the smoothed loss falls slower than the threshold; None if it still falls."""
 BEST_STEP = "convergence/best_step"
 """The step of the best validation entry; None without any."""
+
+
+def choice(group: str) -> str:
+    """A setting of a tracker, as a path: `choices.tuning`."""
+    return f"{CHOICES}.{group}"
 
 
 def by(axis: str, name: str) -> str:

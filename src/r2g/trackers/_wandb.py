@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r2g.core import keys
+from r2g.core import filing, keys
 from r2g.trackers._guard import Backend
 from r2g.trackers.base import RunIdentity
-
-_DRAWN_AGAINST = (keys.SAMPLES, keys.SECONDS)
 
 
 class WandbRun(Backend):
@@ -86,7 +84,7 @@ class WandbRun(Backend):
             self._run.define_metric(axis)
         for group in (keys.TRAIN, keys.VAL):
             self._run.define_metric(f"{group}/*", step_metric=keys.STEP)
-        for axis in _DRAWN_AGAINST:
+        for axis in filing.DRAWN_AGAINST:
             self._run.define_metric(keys.by(axis, "*"), step_metric=axis)
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
@@ -96,10 +94,8 @@ class WandbRun(Backend):
         # A resumed online run may know later steps than our checkpoint did; the server would refuse them.
         if step is not None and step < self._run.starting_step:
             return
-        curves = [k for k in values if k == keys.TRAIN_LOSS or k.startswith(f"{keys.VAL}/")]
-        copies = {keys.by(a, k): values[k] for a in _DRAWN_AGAINST if a in values for k in curves}
         axis = {} if step is None else {keys.STEP: step}
-        self._run.log({**axis, **values, **copies}, step=step)
+        self._run.log({**axis, **filing.drawn(values)}, step=step)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         self._run.summary.update(dict(values))

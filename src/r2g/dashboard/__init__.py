@@ -1,0 +1,1 @@
+"""python -m r2g.dashboard: a W&B workspace and report that compare budgets, built offline."""
