@@ -145,9 +145,9 @@ def test_a_search_is_one_arm_times_its_trials() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_shows_a_sweep_in_one_table() -> None:
-    words = [sys.executable, "-m", "r2g.budget", "-cd", str(ROOT), "-cn", "budgets", "+experiment=smoke"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+def test_the_command_shows_a_sweep_in_one_table(command: Callable[..., Any]) -> None:
+    done = command("r2g.budget", "-cd", ROOT, "-cn", "budgets", "+experiment=smoke")
+    assert done.returncode == 0, done.stderr
     assert "spend=encoder_lora: budget_match: tuning.adapters.encoder_lora.rank is 8" in done.stdout
     assert sum(line.startswith("in all") for line in done.stdout.splitlines()) == 1
 

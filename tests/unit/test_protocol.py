@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,13 +246,11 @@ def test_all_mistakes_of_a_file_are_told(name: str, content: str, said: list[str
     assert all(words in str(caught.value) for words in said)
 
 
-def _call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "r2g.score", *map(str, arguments), "--score", "quick"]
-    return subprocess.run(call, capture_output=True, text=True, check=False, timeout=170)
-
-
-def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(files: dict[str, Path]) -> None:
-    done = _call(files["p.csv"], "--annotation", files["ann.json"], "--tokenizer", files["llama"])
+def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(
+    files: dict[str, Path], command: Callable[..., Any]
+) -> None:
+    given = ("--annotation", files["ann.json"], "--tokenizer", files["llama"])
+    done = command("r2g.score", files["p.csv"], *given, "--score", "quick")
     assert done.returncode == 0, done.stderr
     for name in protocol.names():
         assert f"{name} {protocol.stamp(rules(name))['hash']}" in done.stdout
@@ -263,15 +259,16 @@ def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(fi
     assert "absent: label_f1" in done.stdout
 
 
-def test_the_command_marks_what_it_cannot_have(files: dict[str, Path]) -> None:
-    done = _call(files["p.jsonl"], "--protocol", "r2gen", "--json")
+def test_the_command_marks_what_it_cannot_have(files: dict[str, Path], command: Callable[..., Any]) -> None:
+    words = ("r2g.score", files["p.jsonl"], "--score", "quick")
+    done = command(*words, "--protocol", "r2gen", "--json")
     assert done.returncode == 1
     full, *others = json.loads(done.stdout)
     assert full["scores"]["bleu_1"] > 0
     assert full["stamp"]["references"]
     assert [row["stamp"]["name"] for row in others] == ["r2gen_iu", "r2gen_mimic"]
     assert all("no annotation file" in row["unavailable"] and not row["scores"] for row in others)
-    wrong = _call(files["p.jsonl"], "--protocol", "r2gne")
+    wrong = command(*words, "--protocol", "r2gne")
     assert wrong.returncode == 1
     assert "did you mean" in wrong.stderr
     assert "Traceback" not in wrong.stderr
