@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import coverage
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -96,6 +97,22 @@ def swin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def unmeasured() -> Iterator[None]:
+    """Without coverage, whose tracer makes Python two to three times as slow in every library, not in src alone.
+
+    For calls from a test into what is mostly others' code, and whose lines of src other tests reach.
+    """
+    measuring = coverage.Coverage.current()
+    if measuring is not None:
+        measuring.stop()
+    try:
+        yield
+    finally:
+        if measuring is not None:
+            measuring.start()
+
+
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., DictConfig]:
     """Compose conf/config.yaml with overrides, as the command line does it."""
@@ -103,8 +120,9 @@ def composed() -> Callable[..., DictConfig]:
 
     def build(*overrides: str, search: Path | None = None) -> DictConfig:
         more = [] if search is None else [f"hydra.searchpath=[file://{search}]"]
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            return compose("config", overrides=more + lenient(overrides, groups))
+        words = more + lenient(overrides, groups)
+        with unmeasured(), initialize_config_dir(config_dir(), version_base="1.3"):
+            return compose("config", overrides=words)
 
     return build
 
@@ -151,7 +169,7 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
         module: str, *words: object, folder: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         main, said, told = importlib.import_module(module).main, io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, _put_back():
+        with unmeasured(), pytest.MonkeyPatch.context() as patch, _put_back():
             patch.setattr(sys, "argv", [module, *map(str, words)])
             for name, value in environment.items():
                 patch.setenv(name, value)
