@@ -9,8 +9,14 @@ os.environ |= {  # before anything reads them: transformers and wandb look once,
     "OMP_NUM_THREADS": "1",
 }
 
+import contextlib
+import importlib
 import importlib.util
+import io
 import json
+import logging
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +24,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import coverage
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -93,6 +100,22 @@ def swin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def unmeasured() -> Iterator[None]:
+    """Without coverage, whose tracer makes Python two to three times as slow in every library, not in src alone.
+
+    For calls from a test into what is mostly others' code, and whose lines of src other tests reach.
+    """
+    measuring = coverage.Coverage.current()
+    if measuring is not None:
+        measuring.stop()
+    try:
+        yield
+    finally:
+        if measuring is not None:
+            measuring.start()
+
+
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., DictConfig]:
     """Compose conf/config.yaml with overrides, as the command line does it."""
@@ -100,8 +123,9 @@ def composed() -> Callable[..., DictConfig]:
 
     def build(*overrides: str, search: Path | None = None) -> DictConfig:
         more = [] if search is None else [f"hydra.searchpath=[file://{search}]"]
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            return compose("config", overrides=more + lenient(overrides, groups))
+        words = more + lenient(overrides, groups)
+        with unmeasured(), initialize_config_dir(config_dir(), version_base="1.3"):
+            return compose("config", overrides=words)
 
     return build
 
@@ -110,6 +134,66 @@ def composed() -> Callable[..., DictConfig]:
 def configured(composed: Callable[..., DictConfig]) -> Callable[..., RunConfig]:
     """The same, resolved."""
     return lambda *overrides, **keywords: resolve(composed(*overrides, **keywords))
+
+
+@contextlib.contextmanager
+def _put_back() -> Iterator[None]:
+    """What a command leaves behind in its process: handlers of logs and of signals, and accelerate's launch."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stops = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    states = AcceleratorState, GradientState, PartialState
+    for state in states:
+        state._reset_state()
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for number, stop in stops.items():
+            signal.signal(number, stop)
+        for state in states:
+            state._reset_state()
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`python -m MODULE WORDS`, in this process: importing torch anew takes longer than most commands.
+
+    What an exception would do to a process it does to the test. A process of its own is for what is about processes.
+    """
+
+    def call(
+        module: str, *words: object, folder: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        main, said, told = importlib.import_module(module).main, io.StringIO(), io.StringIO()
+        with unmeasured(), pytest.MonkeyPatch.context() as patch, _put_back():
+            patch.setattr(sys, "argv", [module, *map(str, words)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            if folder is not None:
+                patch.chdir(folder)
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+                try:
+                    code = main() or 0
+                except SystemExit as end:
+                    code = _status(end)
+        return subprocess.CompletedProcess([module, *map(str, words)], code, said.getvalue(), told.getvalue())
+
+    return call
+
+
+def _status(end: SystemExit) -> int:
+    """What Python makes of sys.exit: a number is the status, anything else is said."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
 
 
 @pytest.fixture(scope="session")

@@ -213,11 +213,6 @@ def test_the_command_line_leaves_groups_and_signs_alone() -> None:
     assert lenient(given, ["tuning"]) == [*given[:6], "++train.steps=2"]
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "r2g.run", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-
-
 def test_help_lists_everything_and_imports_no_torch() -> None:
     code = (
         "import runpy, sys\n"
@@ -249,9 +244,9 @@ def test_help_lists_everything_and_imports_no_torch() -> None:
     ids=["key", "group", "experiment", "key taken away"],
 )
 def test_the_command_line_answers_without_a_traceback(
-    arguments: list[str], message: str, tmp_path: Path
+    arguments: list[str], message: str, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
-    done = _run(*arguments, f"paths.outputs={tmp_path}")
+    done = command("r2g.run", *arguments, f"paths.outputs={tmp_path}")
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import cache as kept
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from r2g.config.schema import RunConfig
 from r2g.halving import Halving
 
 Small = Callable[..., RunConfig]
+Alone = Callable[[Sequence[str]], Path]
 _STEPS = 50
 _BASE = (
     "data.train=24",
@@ -45,6 +47,7 @@ _ARMS = (
     ("train.batch_size=6", "train.steps=40", "train.clip_norm=null"),
 )
 _LLM = ("tuning=llm_lora",)
+_SHORT = ("train.steps=16",)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,15 @@ def made(small: Small, cache: Path) -> Callable[..., list[RunConfig]]:
 
 
 @pytest.fixture(scope="module")
-def alone(made: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The records of the arms' solo runs, with that of the arm that changes the llm as the last."""
+def alone(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """The record of an arm's solo run, made when it is first asked for."""
     outputs = tmp_path_factory.mktemp("alone")
-    return [gang.execute(config, {}) for config in made(outputs, [*_ARMS, _LLM])]
+
+    @kept
+    def record_of(arm: Sequence[str]) -> Path:
+        return gang.execute(*made(outputs, [arm]), {})
+
+    return record_of
 
 
 def _ganged(configs: Sequence[RunConfig]) -> list[gang.End]:
@@ -91,22 +99,23 @@ def _same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_arm_in_a_gang_ends_where_its_solo_run_does(made: Any, alone: list[Path], tmp_path: Path) -> None:
+def test_an_arm_in_a_gang_ends_where_its_solo_run_does(made: Any, alone: Alone, tmp_path: Path) -> None:
     ends = _ganged(made(tmp_path, [*_ARMS, _LLM]))
     assert [end.status for end in ends] == ["finished"] * 9
-    for end, solo in zip(ends, alone, strict=True):
+    solos = [alone(arm) for arm in (*_ARMS, _LLM)]
+    for end, solo in zip(ends, solos, strict=True):
         assert end.record.name == solo.name
         _same(end.record, solo)
     ran = [record.read(end.record)["ran"] for end in ends]
     assert ran == [{"how": "gang", "arms": 8}] * 8 + [{"how": "turn", "arms": 1}]
-    assert record.read(alone[0])["ran"] == {"how": "solo"}
-    assert _losses(ends[8].record) == _losses(alone[8])
+    assert record.read(solos[0])["ran"] == {"how": "solo"}
+    assert _losses(ends[8].record) == _losses(solos[8])
     again = _ganged(made(tmp_path, [*_ARMS, _LLM]))
     assert [end.status for end in again] == ["already there"] * 9
 
 
 def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
-    made: Any, alone: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Any, alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = step._read
 
@@ -117,10 +126,11 @@ def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
 
     monkeypatch.setattr(step, "_read", read)
     diverges = ("train.learning_rate=1.0e30", "train.clip_norm=null")
-    ends = _ganged(made(tmp_path, [_ARMS[0], ("seed=7",), diverges, _ARMS[1]]))
+    first, last = ((*arm, *_SHORT) for arm in _ARMS[:2])
+    ends = _ganged(made(tmp_path, [first, ("seed=7",), diverges, last]))
     assert [end.status for end in ends] == ["finished", "failed", "failed", "finished"]
-    _same(ends[0].record, alone[0])
-    _same(ends[3].record, alone[1])
+    _same(ends[0].record, alone(first))
+    _same(ends[3].record, alone(last))
     errors = [record.read(end.record)["error"] for end in ends[1:3]]
     assert [error["type"] for error in errors] == ["RuntimeError", "FloatingPointError"]
     assert "out of luck" in str(ends[1].error)
@@ -158,13 +168,13 @@ def test_what_can_not_be_shared_is_refused(made: Any, tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_begun_otherwise_says_so(made: Any, tmp_path: Path) -> None:
-    config = made(tmp_path, [("seed=0",)])[0]
+    config, other = made(tmp_path, [("seed=0",), ("seed=1",)], "train.steps=2")
     tree = to_tree(config)
     folder = record.folder_of(config.paths.outputs, config.name, record.run_id(tree)).partial
     (folder / "checkpoints").mkdir(parents=True)
     row = {"schema": record.SCHEMA, "ran": {"how": "solo"}, "data": {}}
     (folder / "record.json").write_text(json.dumps(row))
-    ends = _ganged([config, *made(tmp_path, [("seed=1",)], "train.steps=2")])
+    ends = _ganged([config, other])
     assert [record.read(end.record)["ran"]["how"] for end in ends] == ["mixed", "gang"]
 
 

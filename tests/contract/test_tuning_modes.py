@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from r2g import checkpoint
@@ -157,5 +156,5 @@ def test_no_mode_s_name_is_in_the_code() -> None:
     for path in Path(r2g.__file__).parent.rglob("*.py"):
         if path.name in theirs:
             continue
-        words = set(yaml.safe_dump(path.read_text()).replace('"', " ").replace("'", " ").split())
+        words = set(path.read_text().replace('"', " ").replace("'", " ").split())
         assert not names & words, path

@@ -1,9 +1,7 @@
 """The paper's model at small width, the whole way, on a folder in MIMIC-CXR's layout made on the spot."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,34 +33,18 @@ def mimic(tmp_path: Path) -> Path:
     return root
 
 
-def _run(tmp_path: Path, *overrides: str) -> dict[str, Any]:
-    call = [
-        sys.executable,
-        "-m",
-        "r2g.run",
-        f"paths.outputs={tmp_path / 'out'}",
-        f"paths.cache={tmp_path / 'cache'}",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*call, *overrides], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (path,) = (tmp_path / "out").glob("*/*/record.json")
-    return json.loads(path.read_text())
-
-
 def test_lora_mimic_goes_the_whole_way_and_its_checkpoint_is_scored_again(
-    tmp_path: Path, mimic: Path, swin: Path, llama: Path
+    tmp_path: Path, mimic: Path, swin: Path, llama: Path, command: Callable[..., Any]
 ) -> None:
-    record = _run(
-        tmp_path,
-        "+experiment=lora_mimic",
-        f"encoder.source={swin}",
-        f"llm.source={llama}",
-        f"data.root={mimic}",
-        *_SMALL,
-    )
+    def call(module: str, *words: object) -> None:
+        done = command(module, *words, folder=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    models = [f"encoder.source={swin}", f"llm.source={llama}", f"data.root={mimic}"]
+    kept = f"paths.cache={tmp_path / 'cache'}"
+    call("r2g.run", "+experiment=lora_mimic", *models, *_SMALL, f"paths.outputs={tmp_path / 'out'}", kept)
+    (folder,) = (tmp_path / "out").glob("lora_mimic/*")
+    record = json.loads((folder / "record.json").read_text())
     assert record["status"] == "finished"
     assert record["choices"]["tuning"] == "delta"
     assert record["config"]["tuning"]["frozen_mode"] == "train"
@@ -71,20 +53,11 @@ def test_lora_mimic_goes_the_whole_way_and_its_checkpoint_is_scored_again(
     assert all(name.startswith("projector.") or "lora_" in name for name in learns)
     assert record["training"]["step"] == 6  # 12 studies, 4 a step, 2 epochs
     assert {"bleu_4", "rouge_l", "cider"} <= set(record["scores"])
-    (folder,) = (tmp_path / "out").glob("lora_mimic/*")
     # To a file of the published code and back: the same reports again.
-    _call(tmp_path, "r2g.convert", str(folder), "--to", "theirs.pth")
-    models = [f"encoder.source={swin}", f"llm.source={llama}", f"data.root={mimic}"]
+    call("r2g.convert", folder, "--to", "theirs.pth")
     back = [*models, "decode.min_tokens=4", "decode.max_tokens=8", "~score.metrics.meteor"]
-    _call(tmp_path, "r2g.convert", "theirs.pth", "--to", "back", f"paths.cache={tmp_path / 'cache'}", *back)
+    call("r2g.convert", "theirs.pth", "--to", "back", kept, *back)
     for run in (folder, tmp_path / "back"):
-        _call(tmp_path, "r2g.evaluate", str(run))
+        call("r2g.evaluate", run)
         (evaluation,) = run.glob("evaluations/*/evaluation.json")
         assert json.loads(evaluation.read_text())["scores"] == pytest.approx(record["scores"])
-
-
-def _call(folder: Path, module: str, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words], capture_output=True, text=True, check=False, cwd=folder
-    )
-    assert done.returncode == 0, done.stderr[-3000:]

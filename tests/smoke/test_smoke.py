@@ -1,4 +1,7 @@
-"""The whole way with the tiny models: run, record, again, killed, on two processes."""
+"""The whole way with the tiny models: run, record, again, killed, on two processes.
+
+What a process of its own is about starts one (the first run, the killed one, several at once); the rest runs here.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from r2g.sync.__main__ import main as sync
 
 _RUN = [sys.executable, "-m", "r2g.run", "+experiment=smoke", "track=none"]
 _SHORT = ["score.controls=false", "train.device=cpu"]
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _env(cache: Path) -> dict[str, str]:
@@ -38,6 +43,17 @@ def _go(call: list[str], cache: Path, outputs: Path) -> subprocess.CompletedProc
     return subprocess.run(
         full, env=_env(cache), capture_output=True, text=True, check=False, cwd=outputs.parent
     )
+
+
+@pytest.fixture
+def here(command: Here, cache: Path) -> Here:
+    """The same call without a process of its own."""
+
+    def go(call: list[str], outputs: Path) -> subprocess.CompletedProcess[str]:
+        words = [*call[3:], f"paths.outputs={outputs}"]
+        return command(call[2], *words, folder=outputs.parent, R2G_CACHE=str(cache))
+
+    return go
 
 
 def _only(outputs: Path, name: str) -> Path:
@@ -83,7 +99,9 @@ def test_a_dashboard_refers_only_to_what_the_run_logged(tracked: Path, tmp_path:
     assert " ready" in capsys.readouterr().out
 
 
-def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tracked: Path, cache: Path) -> None:
+def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(
+    tracked: Path, cache: Path, here: Here
+) -> None:
     outputs, call = tracked, _TRACKED
     record = json.loads(_only(outputs, "record.json").read_text())
     assert record["status"] == "finished"
@@ -107,14 +125,14 @@ def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(tracked: P
     with Image.open(films[0]) as film:
         assert film.size == (160, 160)
     stamp = _only(outputs, "record.json").stat().st_mtime_ns
-    again = _go(call, cache, outputs)
+    again = here(call, outputs)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout + again.stderr
     assert _only(outputs, "record.json").stat().st_mtime_ns == stamp
 
 
 def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_does(
-    tmp_path: Path, cache: Path
+    tmp_path: Path, cache: Path, here: Here
 ) -> None:
     call = [
         *_RUN,
@@ -125,7 +143,7 @@ def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_do
         "train.checkpoint_steps=3",
     ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert _go(call, cache, whole).returncode == 0
+    assert here(call, whole).returncode == 0
     process = subprocess.Popen(
         [*call, f"paths.outputs={broken}"],
         env=_env(cache),
@@ -138,7 +156,7 @@ def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_do
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(broken.glob("smoke/*.partial/checkpoints/step-*")), "killed before or after the training"
-    done = _go(call, cache, broken)
+    done = here(call, broken)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(_only(broken, "record.json").read_text())["training"]["attempts"] == 2
     one, other = (load_file(_only(o, "trained.safetensors")) for o in (whole, broken))
@@ -151,11 +169,11 @@ def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_do
     assert losses[0] == losses[1]
 
 
-def test_a_run_from_the_cache_is_the_run_without_it(tmp_path: Path, cache: Path) -> None:
+def test_a_run_from_the_cache_is_the_run_without_it(tmp_path: Path, here: Here) -> None:
     call = [*_RUN, *_SHORT, "train.micro_batch=4"]
     plain, first, second = (tmp_path / name for name in ("plain", "first", "second"))
     for outputs, choice in ((plain, "none"), (first, "default"), (second, "default")):
-        done = _go([*call, f"cache={choice}", f"paths.cache={tmp_path / 'cache'}"], cache, outputs)
+        done = here([*call, f"cache={choice}", f"paths.cache={tmp_path / 'cache'}"], outputs)
         assert done.returncode == 0, done.stderr[-3000:]
     curves = [
         [r["train/loss"] for r in _rows(_only(o, "curve.jsonl")) if "train/loss" in r]
@@ -172,10 +190,10 @@ def test_a_run_from_the_cache_is_the_run_without_it(tmp_path: Path, cache: Path)
     assert len({r["id"] for r in records}) == 1
 
 
-def test_two_processes_train_and_score_as_one(tmp_path: Path, cache: Path) -> None:
+def test_two_processes_train_and_score_as_one(tmp_path: Path, cache: Path, here: Here) -> None:
     settings = [*_SHORT, "train.steps=6", "train.batch_size=7", "train.micro_batch=3"]
     one, two = tmp_path / "one", tmp_path / "two"
-    assert _go([*_RUN, *settings], cache, one).returncode == 0
+    assert here([*_RUN, *settings], one).returncode == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
     launch = [*launch, "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
     done = _go([*launch, "-m", *_RUN[2:], *settings, "train.processes=2"], cache, two)
@@ -189,19 +207,16 @@ def test_two_processes_train_and_score_as_one(tmp_path: Path, cache: Path) -> No
     assert records[1]["device"]["processes"] == 2
 
 
-def test_a_launch_that_got_fewer_processes_than_asked_for_says_so(tmp_path: Path, cache: Path) -> None:
-    done = _go([*_RUN, *_SHORT, "train.processes=2"], cache, tmp_path / "out")
+def test_a_launch_that_got_fewer_processes_than_asked_for_says_so(tmp_path: Path, here: Here) -> None:
+    done = here([*_RUN, *_SHORT, "train.processes=2"], tmp_path / "out")
     assert done.returncode == 1
     assert "asks for 2 processes and 1 came" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_failed_run_leaves_a_record_with_its_error(tmp_path: Path, cache: Path) -> None:
-    done = _go(
-        [*_RUN, *_SHORT, "train.learning_rate=1e30", "train.clip_norm=null", "train.steps=12"],
-        cache,
-        tmp_path / "o",
-    )
+def test_a_failed_run_leaves_a_record_with_its_error(tmp_path: Path, here: Here) -> None:
+    diverges = ["train.learning_rate=1e30", "train.clip_norm=null", "train.steps=12"]
+    done = here([*_RUN, *_SHORT, *diverges], tmp_path / "o")
     assert done.returncode == 1
     record = json.loads(_only(tmp_path / "o", "record.json").read_text())
     assert record["status"] == "failed"
@@ -233,8 +248,8 @@ _OTHER_DATA += ["decode.max_tokens=4", "train.target_loss=null", "train.checkpoi
 _BY_LOSS = "train.select=[{score: loss, weight: -1.0}]"
 
 
-def test_data_that_is_not_there_says_where_to_get_it_and_leaves_a_record(tmp_path: Path, cache: Path) -> None:
-    done = _go([*_OTHER_DATA, "data=iu_xray", f"data.root={tmp_path}/none"], cache, tmp_path / "out")
+def test_data_that_is_not_there_says_where_to_get_it_and_leaves_a_record(tmp_path: Path, here: Here) -> None:
+    done = here([*_OTHER_DATA, "data=iu_xray", f"data.root={tmp_path}/none"], tmp_path / "out")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "https://openi.nlm.nih.gov" in done.stderr
@@ -246,28 +261,28 @@ def test_data_that_is_not_there_says_where_to_get_it_and_leaves_a_record(tmp_pat
 
 @pytest.mark.slow
 def test_a_selection_by_what_the_data_can_not_give_is_refused_before_the_first_step(
-    tmp_path: Path, cache: Path
+    tmp_path: Path, here: Here
 ) -> None:
     call = [*_OTHER_DATA, *_folder(tmp_path / "films", "large")]
-    done = _go(call, cache, tmp_path / "out")
+    done = here(call, tmp_path / "out")
     assert done.returncode == 1
     assert "label_f1: 2 of 2 studies have no known labels" in done.stderr
     assert "train.select=[{score: loss, weight: -1.0}]" in done.stderr
     assert not list((tmp_path / "out").rglob("curve.jsonl"))
-    done = _go([*call, _BY_LOSS], cache, tmp_path / "out2")
+    done = here([*call, _BY_LOSS], tmp_path / "out2")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "absent: label_f1: 3 of 3 studies have no known labels" in done.stdout
     assert "of 3" in next(line for line in done.stdout.splitlines() if line.startswith("distinct reports:"))
 
 
 @pytest.mark.slow
-def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, cache: Path) -> None:
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, here: Here) -> None:
     call = [*_OTHER_DATA, *_folder(tmp_path / "films", "large"), _BY_LOSS, "train.learning_rate=1e30"]
-    assert _go([*call, "train.clip_norm=null", "train.steps=40"], cache, tmp_path / "out").returncode == 1
+    assert here([*call, "train.clip_norm=null", "train.steps=40"], tmp_path / "out").returncode == 1
     before = _only(tmp_path / "out", "record.json").read_text()
     assert (_only(tmp_path / "out", "record.json").parent / "checkpoints").is_dir()
     _folder(tmp_path / "films", "small")
-    done = _go([*call, "train.clip_norm=null", "train.steps=40"], cache, tmp_path / "out")
+    done = here([*call, "train.clip_norm=null", "train.steps=40"], tmp_path / "out")
     assert done.returncode == 1
     assert "was begun on other data" in done.stderr
     assert _only(tmp_path / "out", "record.json").read_text() == before

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,13 +86,14 @@ def test_more_views_side_by_side_are_more_tokens() -> None:
     assert concat.flops.forward > mean.flops.forward
 
 
-def test_the_command_prints_json_and_refuses_a_typo() -> None:
-    words = [sys.executable, "-m", "r2g.budget", "+experiment=smoke"]
-    good = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True)
+def test_the_command_prints_json_and_refuses_a_typo(command: Callable[..., Any]) -> None:
+    words = ["r2g.budget", "+experiment=smoke"]
+    good = command(*words, "--json")
+    assert good.returncode == 0, good.stderr
     assert (
         json.loads(good.stdout)["budget"]["trainable"] == 192 * 192 + 192 + 2 * 192
     )  # tiny to tiny: matrix, bias, LayerNorm
-    bad = subprocess.run([*words, "train.stesp=3"], capture_output=True, text=True, check=False)
+    bad = command(*words, "train.stesp=3")
     assert bad.returncode != 0
     assert "train.stesp: unknown key; did you mean 'steps'?" in bad.stderr
     assert "Traceback" not in bad.stderr

@@ -1,6 +1,7 @@
 """The paper's model, written once more in plain PyTorch from its description, and ours held against it."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +154,15 @@ def _ended(ids: Tensor) -> list[list[int]]:
     return [row[: row.index(2) + 1] if 2 in row else row for row in rows]
 
 
+QUICK = [("shallow", 2, 0), ("delta", 2, 1), ("deep", 2, 2), ("delta", 1, 2)]
+CASES = list(product(("shallow", "delta", "deep"), (1, 2), (0, 1, 2)))
+
+
 @pytest.mark.filterwarnings("ignore:Passing `repetition_penalty` with `inputs_embeds`:UserWarning")
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("views", [1, 2])
-@pytest.mark.parametrize("mode", ["shallow", "delta", "deep"])
+@pytest.mark.parametrize(
+    ("mode", "views", "seed"),
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+)
 def test_loss_gradients_and_tokens_are_the_papers(models: Make, mode: str, views: int, seed: int) -> None:
     swin, llama = models(seed)
     paper = Paper(swin, llama, mode, rank=4 + 4 * seed, seed=seed + 10)

@@ -118,10 +118,11 @@ def f1(pairs: list[tuple[frozenset[str], set[str]]]) -> float:
     return 2 * hits / sum(len(found) + len(known) for found, known in pairs)
 
 
+@pytest.mark.parametrize("reports", [150, pytest.param(1500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pool", POOLS)
-def test_the_reader_is_exact_on_generated_reports(pool: str) -> None:
+def test_the_reader_is_exact_on_generated_reports(pool: str, reports: int) -> None:
     rng = np.random.default_rng(11)
-    for _ in range(1500):
+    for _ in range(reports):
         case = draw_case(rng)
         text = report(case, rng, pool)
         assert read(text) == set(labels(case)), text

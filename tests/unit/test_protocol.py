@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -305,20 +303,19 @@ def test_all_mistakes_of_a_file_are_told(name: str, content: str, said: list[str
     assert all(words in str(caught.value) for words in said)
 
 
-def _call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "r2g.score", *map(str, arguments), "--score", "quick"]
-    return subprocess.run(call, capture_output=True, text=True, check=False, timeout=170)
-
-
-def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(files: dict[str, Path]) -> None:
-    done = _call(files["p.csv"], "--annotation", files["ann.json"], "--tokenizer", files["llama"])
+def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(
+    files: dict[str, Path], command: Callable[..., Any]
+) -> None:
+    given = ("--annotation", files["ann.json"], "--tokenizer", files["llama"])
+    done = command("r2g.score", files["p.csv"], *given, "--score", "quick")
     assert done.returncode == 0, done.stderr
     for name in protocol.names():
         assert f"{name} {protocol.stamp(rules(name))['hash']}" in done.stdout
     assert done.stdout.count("moves by") == 4
     assert "unavailable" not in done.stdout
     assert "section and views not known: r2gen_iu" in done.stdout
-    told = _call(
+    told = command(
+        "r2g.score",
         *(files["p.csv"], "--annotation", files["ann.json"], "--section", "both", "--films", 1),
         *("--protocol", "r2gen_iu"),
     )
@@ -330,21 +327,22 @@ def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(fi
     assert "absent: label_f1" in done.stdout
 
 
-def test_the_command_marks_what_it_cannot_have(files: dict[str, Path]) -> None:
-    done = _call(files["p.jsonl"], "--protocol", "r2gen", "--json")
+def test_the_command_marks_what_it_cannot_have(files: dict[str, Path], command: Callable[..., Any]) -> None:
+    words = ("r2g.score", files["p.jsonl"], "--score", "quick")
+    done = command(*words, "--protocol", "r2gen", "--json")
     assert done.returncode == 1
     full, *others = json.loads(done.stdout)
     assert full["scores"]["bleu_1"] > 0
     assert full["stamp"]["references"]
     assert [row["stamp"]["name"] for row in others] == ["r2gen_iu", "r2gen_mimic"]
     assert all("no annotation file" in row["unavailable"] and not row["scores"] for row in others)
-    wrong = _call(files["p.jsonl"], "--protocol", "r2gne")
+    wrong = command(*words, "--protocol", "r2gne")
     assert wrong.returncode == 1
     assert "did you mean" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 
-def test_phantoms_need_no_file_for_the_vocabulary(tmp_path: Path) -> None:
+def test_phantoms_need_no_file_for_the_vocabulary(tmp_path: Path, command: Callable[..., Any]) -> None:
     """A record beside predictions says how its phantoms were made, so their reports are written anew."""
     data = {"kind": "phantom", "train": 40, "val": 2, "test": 5, "size": 32, "max_views": 1, "data_seed": 3}
     splits = DATASETS.get("phantom")(
@@ -354,14 +352,14 @@ def test_phantoms_need_no_file_for_the_vocabulary(tmp_path: Path) -> None:
     lines = tmp_path / "predictions.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "record.json").write_text(json.dumps({"config": {"data": data}}))
-    done = _call(tmp_path, "--protocol", "r2gen", "--json")
+    done = command("r2g.score", tmp_path, "--protocol", "r2gen", "--json")
     assert done.returncode == 0, done.stderr
     _, iu, mimic = json.loads(done.stdout)
     assert iu["unavailable"] == "it is about 2 film(s) a study, the data has up to 1"
     assert mimic["scores"]["bleu_1"] > 0
     assert mimic["unknown"] == ["section"]
     lines.write_text(json.dumps(rows[0] | {"reference": "Other words."}) + "\n")
-    other = _call(tmp_path, "--protocol", "r2gen_mimic")
+    other = command("r2g.score", tmp_path, "--protocol", "r2gen_mimic")
     assert other.returncode == 1
     assert "another version wrote them" in other.stderr
     assert "unavailable: r2gen_mimic: its vocabulary" in other.stdout
