@@ -315,7 +315,7 @@ def test_the_command_scores_under_all_protocols_and_says_how_far_numbers_move(
     assert "unavailable" not in done.stdout
     assert "section and views not known: r2gen_iu" in done.stdout
     told = command(
-        "r2g.score",
+        *("r2g.score", "--score", "quick"),
         *(files["p.csv"], "--annotation", files["ann.json"], "--section", "both", "--films", 1),
         *("--protocol", "r2gen_iu"),
     )
@@ -352,14 +352,14 @@ def test_phantoms_need_no_file_for_the_vocabulary(tmp_path: Path, command: Calla
     lines = tmp_path / "predictions.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "record.json").write_text(json.dumps({"config": {"data": data}}))
-    done = command("r2g.score", tmp_path, "--protocol", "r2gen", "--json")
+    done = command("r2g.score", tmp_path, "--score", "quick", "--protocol", "r2gen", "--json")
     assert done.returncode == 0, done.stderr
     _, iu, mimic = json.loads(done.stdout)
     assert iu["unavailable"] == "it is about 2 film(s) a study, the data has up to 1"
     assert mimic["scores"]["bleu_1"] > 0
     assert mimic["unknown"] == ["section"]
     lines.write_text(json.dumps(rows[0] | {"reference": "Other words."}) + "\n")
-    other = command("r2g.score", tmp_path, "--protocol", "r2gen_mimic")
+    other = command("r2g.score", tmp_path, "--score", "quick", "--protocol", "r2gen_mimic")
     assert other.returncode == 1
     assert "another version wrote them" in other.stderr
     assert "unavailable: r2gen_mimic: its vocabulary" in other.stdout
