@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, SwinConfig, SwinModel
 
 from r2g.config.schema import DecodeSettings, FrozenMode
+from r2g.core.memory import Work
 from r2g.core.speed import slowdown
 from r2g.core.tables import table
 from r2g.encoders.base import Preprocess, Views
@@ -211,7 +213,18 @@ def train_pair(mode: str, rounds: int, cached: bool = False) -> dict[str, Any]:
             started = time.perf_counter()
             step(model, optimizer, data[i])
             rates[way].append(BATCH / (time.perf_counter() - started))
-    return _ratio(rates)
+    flops = {
+        way: work(partial(step, model, optimizer), data) for way, (model, optimizer, data) in parts.items()
+    }
+    return _ratio(rates) | {"flops": flops["published"] / flops["ours"]}
+
+
+def work(call: Callable[[Batch], None], data: list[Batch]) -> float:
+    """GFLOPs of a step on each batch, in sum."""
+    with Work() as done:
+        for batch in data:
+            call(batch)
+    return done.flops / 1e9
 
 
 def decode_pair(rounds: int) -> dict[str, Any]:
@@ -254,16 +267,17 @@ def high_water() -> float:
 
 
 def peak(way: str, mode: str) -> None:
-    """Print this process's peak memory in MB after two steps at the longest batch."""
+    """Print what two steps at the longest batch add, at most, to this process's memory, models included, in MB."""
+    before = high_water()
     model, optimizer = trainer(way, mode)
     data = batches(4, BATCH, way == "ours")[-1]
     step(model, optimizer, data)
     step(model, optimizer, data)
-    print(high_water())
+    print(high_water() - before)
 
 
 def peaks(mode: str) -> dict[str, float]:
-    """Peak memory of both ways in MB, each in a process of its own."""
+    """Peak memory of both ways in MB, without the libraries' own, each in a process of its own."""
     result = {}
     for way in ("published", "ours"):
         call = [sys.executable, __file__, "--peak", way, mode, "--precision", NAMES[DTYPE]]
@@ -274,7 +288,6 @@ def peaks(mode: str) -> dict[str, float]:
 def matmul_share(mode: str) -> dict[str, Any]:
     """What part of a measured matrix product's speed a step of ours reaches, and where its time goes."""
     from torch.profiler import profile
-    from torch.utils.flop_counter import FlopCounterMode
 
     a = torch.randn(2048, 2048, dtype=DTYPE)
     best = 0.0
@@ -285,11 +298,11 @@ def matmul_share(mode: str) -> dict[str, Any]:
     model, optimizer = trainer("ours", mode)
     data = batches(1, BATCH, True)[0]
     step(model, optimizer, data)
-    with FlopCounterMode(display=False) as counter:
+    with Work() as counted:
         step(model, optimizer, data)
     started = time.perf_counter()
     step(model, optimizer, data)
-    speed = counter.get_total_flops() / (time.perf_counter() - started)
+    speed = counted.flops / (time.perf_counter() - started)
     with profile() as watched:
         step(model, optimizer, data)
     rows = sorted(watched.key_averages(), key=lambda r: -r.self_cpu_time_total)[:8]
@@ -330,11 +343,11 @@ def main() -> None:
         found[name] = measure()
         print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
     rows = [
-        [name, row["published"], row["ours"], row["ratio"]]
+        [name, row["published"], row["ours"], row["ratio"], row.get("flops")]
         for name, row in found.items()
         if isinstance(row, dict)
     ]
-    print(table(["", "published", "ours", "ratio"], rows))
+    print(table(["", "published", "ours", "ratio", "FLOPs, published / ours"], rows))
     if not chosen.only:
         found["matmul"] = matmul_share("shallow")
         print(json.dumps(found["matmul"], indent=1))
