@@ -147,6 +147,7 @@ def _put_back() -> Iterator[None]:
     states = AcceleratorState, GradientState, PartialState
     for state in states:
         state._reset_state()
+    root.handlers.clear()  # so that the command sets up its own, as in a process of its own
     try:
         yield
     finally:
@@ -174,6 +175,9 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
         main, said, told = importlib.import_module(module).main, io.StringIO(), io.StringIO()
         with unmeasured(), pytest.MonkeyPatch.context() as patch, _put_back():
             patch.setattr(sys, "argv", [module, *map(str, words)])
+            patch.setattr(
+                "hydra._internal.utils.is_under_debugger", lambda: False
+            )  # it takes coverage for one
             for name, value in environment.items():
                 patch.setenv(name, value)
             if folder is not None:

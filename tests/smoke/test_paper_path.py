@@ -58,6 +58,6 @@ def test_lora_mimic_goes_the_whole_way_and_its_checkpoint_is_scored_again(
     back = [*models, "decode.min_tokens=4", "decode.max_tokens=8", "~score.metrics.meteor"]
     call("r2g.convert", "theirs.pth", "--to", "back", kept, *back)
     for run in (folder, tmp_path / "back"):
-        call("r2g.evaluate", run)
+        call("r2g.evaluate", run, "train.workers=0")
         (evaluation,) = run.glob("evaluations/*/evaluation.json")
         assert json.loads(evaluation.read_text())["scores"] == pytest.approx(record["scores"])

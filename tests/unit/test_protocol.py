@@ -185,12 +185,13 @@ def test_a_run_on_another_section_or_other_views_is_refused(configured: Callable
 
 
 def test_a_run_whose_metrics_read_labels_otherwise_is_refused(configured: Callable[..., Any]) -> None:
-    wanted = ["data=iu_xray", "score=clinical", "score/protocol=r2gen_iu"]
+    chosen = "train.select=[{score: loss, weight: -1.0}]"
+    wanted = ["data=iu_xray", "score=clinical", "score/protocol=r2gen_iu", chosen]
     with pytest.raises(ConfigError, match=r"metrics\.chexpert_f1.*read by chexpert, the metric's by rules"):
         configured(*wanted)
     configured(*wanted, "score.protocol.labels.labeller=rules")
     configured(*wanted, "score.protocol.labels=null")
-    configured("data=iu_xray", "score=clinical", "score/protocol=r2gengpt_iu")
+    configured("data=iu_xray", "score=clinical", "score/protocol=r2gengpt_iu", chosen)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_a_file_without_the_closing_figures_is_refused(copy: Path, table: Any) -
 
 
 def test_a_broken_file_is_refused(copy: Path, table: Any) -> None:
-    (file,) = (copy / "aaa").rglob("*.wandb")
+    (file,) = (copy / "aaa").glob("wandb/offline-run-*/*.wandb")
     file.write_bytes(b"no such format")
     status, rows = table(str(copy / "aaa"))
     assert status == 1

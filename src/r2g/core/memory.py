@@ -45,7 +45,10 @@ class Work(TorchDispatchMode):
         self.now = 0
         self.peak = 0
         self._known: set[int] = set()
-        self._counts = {**flop_registry, **_cpu_attention()}
+        self._counts = {
+            **flop_registry,
+            **{op: shape_wrapper(count) for op, count in _cpu_attention().items()},
+        }
 
     def ignore(self, module: torch.nn.Module) -> None:
         """Parameters and buffers that were there before don't count, although operations give views of them."""
@@ -93,6 +96,6 @@ def _cpu_attention() -> dict[Any, Any]:
 
     aten = torch.ops.aten
     return {
-        aten._scaled_dot_product_flash_attention_for_cpu: shape_wrapper(forward),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: shape_wrapper(backward),
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
     }
