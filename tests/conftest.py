@@ -116,6 +116,13 @@ def unmeasured() -> Iterator[None]:
             measuring.start()
 
 
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """A test that is mostly such calls."""
+    with unmeasured():
+        yield
+
+
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., DictConfig]:
     """Compose conf/config.yaml with overrides, as the command line does it."""

@@ -16,6 +16,8 @@ from r2g.config.resolve import ConfigError, resolve, to_tree
 from r2g.config.sweep import compose_runs, titles
 from r2g.record import run_id
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT = Path(__file__).resolve().parents[2] / "sweeps"
 SWEEPS = sorted(ROOT.glob("*.yaml"))
 PARTS = sorted(path for path in ROOT.glob("*/*.yaml") if path.parent.name != "wandb")

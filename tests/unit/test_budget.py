@@ -16,6 +16,8 @@ import pytest
 from r2g import budget
 from r2g.config.compose import compose
 
+pytestmark = pytest.mark.usefixtures("untraced")  # test_walk.py reaches what is walked here
+
 _SMALL = [
     *(
         "encoder=swin_base",
