@@ -65,14 +65,14 @@ class _Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-class _Signals:
+class Signals:
     """While inside, SIGINT and SIGTERM are noted instead of ending this process at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.count = 0
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> "Signals":
         self._old = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -85,25 +85,28 @@ class _Signals:
 
 
 def run_all(
-    arms: Sequence[Arm], parallel: int, limit: float | None, grace: float
+    arms: Sequence[Arm], parallel: int, limit: float | None, grace: float, stop: Path | None = None
 ) -> tuple[list[End], int | None]:
     """Run the arms, `parallel` at once, in their order; give their ends in that order.
 
     An arm that takes more than `limit` seconds is asked to end by SIGTERM and killed `grace` seconds later. So are
     all when this process gets SIGINT or SIGTERM (its number is given too); at a second one they are killed at once.
+    A file `stop` asks them to end as well: how a launcher reaches workers on other machines.
     """
     waiting, under_way = list(arms), list[_Child]()
     ends = {arm.number: End("not started") for arm in arms}
-    with _Signals() as signals:
-        while under_way or (waiting and signals.number is None):
-            while waiting and len(under_way) < parallel and signals.number is None:
+    with Signals() as signals:
+        stopping = False
+        while under_way or (waiting and not stopping):
+            stopping = stopping or signals.number is not None or (stop is not None and stop.exists())
+            while waiting and len(under_way) < parallel and not stopping:
                 under_way.append(_start(waiting.pop(0)))
             for child in list(under_way):
                 if child.process.poll() is not None:
                     under_way.remove(child)
-                    ends[child.arm.number] = _end(child, signals.number is not None)
+                    ends[child.arm.number] = _end(child, stopping)
                 else:
-                    _press(child, signals, limit, grace)
+                    _press(child, stopping, signals.count > 1, limit, grace)
             time.sleep(_PAUSE)
     return [ends[arm.number] for arm in arms], signals.number
 
@@ -140,15 +143,15 @@ def _follow_parent() -> Callable[[], None] | None:
     return lambda: prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
 
 
-def _press(child: _Child, signals: _Signals, limit: float | None, grace: float) -> None:
+def _press(child: _Child, stopping: bool, at_once: bool, limit: float | None, grace: float) -> None:
     """Ask an arm to end, or kill it, if its time has come."""
     now = time.monotonic()
     if limit is not None and child.told is None and now - child.began > limit:
         child.late = True
         child.ask_to_end()
-    if signals.number is not None and child.told is None:
+    if stopping and child.told is None:
         child.ask_to_end()
-    if signals.count > 1 or (child.told is not None and now - child.told > grace):
+    if at_once or (child.told is not None and now - child.told > grace):
         child.kill()
 
 
