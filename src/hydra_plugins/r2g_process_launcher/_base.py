@@ -11,7 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.r2g_process_launcher.arms import Arm, End
+from hydra_plugins.r2g_process_launcher.arms import Arm, End, Terms
 from r2g.config.multirun import ArmsFailed, answers, job_config
 
 # What is said to the launching process and not to its arms.
@@ -111,6 +111,12 @@ def limit_problems(minutes: float | None, grace_seconds: float) -> list[str]:
     if grace_seconds < 0:
         problems.append(f"hydra.launcher.grace_seconds must not be negative, got {grace_seconds}")
     return problems
+
+
+def terms_of(minutes: float | None, grace_seconds: float, gpus: Sequence[int | str] | None) -> Terms:
+    """Settings of a launcher, as its arms run under them."""
+    limit = None if minutes is None else 60 * minutes
+    return Terms(limit, grace_seconds, None, tuple(str(gpu) for gpu in gpus or ()))
 
 
 def quoted(path: Path) -> str:

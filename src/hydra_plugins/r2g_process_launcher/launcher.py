@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn
 
-from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems
+from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, terms_of
 from hydra_plugins.r2g_process_launcher.arms import run_all
 from r2g.config.multirun import ArmsFailed
 
@@ -12,11 +12,17 @@ from r2g.config.multirun import ArmsFailed
 class ProcessLauncher(ArmsLauncher):
     """Runs `python -m MODULE` with a job's overrides, `parallel` jobs at once, each for at most `minutes`."""
 
-    def __init__(self, module: str, parallel: int, minutes: float | None, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        module: str,
+        parallel: int,
+        minutes: float | None,
+        grace_seconds: float,
+        gpus: Sequence[int | str] | None = None,
+    ) -> None:
         self.module = module
         self.parallel = parallel
-        self.minutes = minutes
-        self.grace_seconds = grace_seconds
+        self.terms = terms_of(minutes, grace_seconds, gpus)
         problems = limit_problems(minutes, grace_seconds)
         if parallel < 1:
             problems.append(f"hydra.launcher.parallel must be at least 1, got {parallel}")
@@ -26,6 +32,5 @@ class ProcessLauncher(ArmsLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
         configs, arms = self.arms(job_overrides, initial_job_idx)
-        limit = None if self.minutes is None else 60 * self.minutes
-        ends, signal_number = run_all(arms, self.parallel, limit, self.grace_seconds)
+        ends, signal_number = run_all(arms, self.parallel, self.terms)
         return self.concluded(job_overrides, configs, arms, ends, signal_number)

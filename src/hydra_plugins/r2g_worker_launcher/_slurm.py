@@ -92,7 +92,7 @@ class SlurmArms(SlurmLauncher):
         cancelled = False
         while len(ends) < len(jobs):
             time.sleep(self.poll_seconds)
-            if self.task_function.stop.exists() and not cancelled:
+            if self.task_function.terms.stopping() and not cancelled:
                 cancelled = True  # those that run see the file themselves
                 _ask("scancel", "--state=PENDING", *(job.job_id for job in jobs))
             queued = _queued()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from hydra_plugins.r2g_process_launcher.arms import GOOD, Arm, End, run_all
+from hydra_plugins.r2g_process_launcher.arms import GOOD, Arm, End, Terms, run_all
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,14 @@ def told_of(arm: Arm, end: End) -> End:
 class Task:
     """Stands in for Hydra's task function, and goes to the workers with the pieces in it.
 
-    `stop` is a file that asks all arms to end. A signal that reached the worker is passed on to what else listens
+    A signal that reached the worker is passed on to what else listens
     there, once the arm has written its checkpoint: submitit's handler puts the job back into the queue.
     """
 
     pieces: tuple[Piece, ...]
     first: int
-    limit: float | None
-    grace: float
+    terms: Terms
     cwd: Path
-    stop: Path
 
     def __call__(self, _: Any) -> list[End]:
         from r2g.core.outcome import forget_outcome
@@ -62,7 +60,7 @@ class Task:
         for arm in piece.members:
             forget_outcome(arm.folder)  # of an earlier start, before the job was queued again
         with contextlib.chdir(self.cwd):
-            ends, number = run_all([piece.process], 1, self.limit, self.grace, self.stop)
+            ends, number = run_all([piece.process], 1, self.terms)
         if number is not None:
             signal.raise_signal(number)
         return piece.ends(ends[0])

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, read_write
 
-from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, quoted
+from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, quoted, terms_of
 from hydra_plugins.r2g_process_launcher.arms import Arm, End
 from hydra_plugins.r2g_worker_launcher._task import Piece, Task, told_of
 from r2g.config.multirun import ArmsFailed
@@ -39,6 +40,7 @@ class WorkerLauncher(ArmsLauncher):
         minutes: float | None,
         grace_seconds: float,
         gang: int | None,
+        gpus: Sequence[int | str] | None = None,
         **settings: Any,
     ) -> None:
         problems = limit_problems(minutes, grace_seconds)
@@ -49,8 +51,7 @@ class WorkerLauncher(ArmsLauncher):
         if problems:
             raise ArmsFailed("\n".join(problems))
         self.module = module
-        self.limit = None if minutes is None else 60 * minutes
-        self.grace_seconds = grace_seconds
+        self.terms = terms_of(minutes, grace_seconds, gpus)
         self.gang = gang
         self.named, self.settings = plugin, settings
 
@@ -71,10 +72,10 @@ class WorkerLauncher(ArmsLauncher):
         for arm in arms:
             forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
         pieces = self._pieces(job_overrides, arms, root)
-        task = Task(tuple(pieces), initial_job_idx, self.limit, self.grace_seconds, Path.cwd(), stop)
+        task = Task(tuple(pieces), initial_job_idx, replace(self.terms, stop=stop), Path.cwd())
         firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
         with _asked_to_stop(stop) as numbers:
-            returns = self._by_plugin(task, firsts, initial_job_idx)
+            returns = self._by_plugin(task, firsts, initial_job_idx, root)
         ends = [end for piece, found in zip(pieces, returns, strict=True) for end in _ends(piece, found)]
         return self.concluded(job_overrides, configs, arms, ends, numbers[0] if numbers else None)
 
@@ -101,12 +102,12 @@ class WorkerLauncher(ArmsLauncher):
             pieces.append(Piece(Arm(members[0].number, title, command, folder), tuple(members)))
         return pieces
 
-    def _by_plugin(self, task: Task, jobs: list[list[str]], first: int) -> list[JobReturn]:
+    def _by_plugin(self, task: Task, jobs: list[list[str]], first: int, root: Path) -> list[JobReturn]:
         """What the workers give; if the plugin itself breaks, its error stands for all."""
         config = self.config.copy()
         # Composed anew by each worker, where only this process needs the launcher; logs lie beside the arms' folders.
         words = ["hydra/launcher=basic", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
-        words += [f"hydra.sweep.dir={quoted(task.stop.parent)}"]
+        words += [f"hydra.sweep.dir={quoted(root)}"]
         with read_write(config):
             config.hydra.overrides.hydra = [*self.kept_words(), *words]
         self.plugin.setup(hydra_context=self.context, task_function=task, config=config)
