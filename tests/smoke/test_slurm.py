@@ -102,8 +102,8 @@ def test_an_arm_that_is_preempted_finishes_from_its_checkpoint_and_a_killed_one_
 
 def test_a_job_that_dies_with_its_arm_or_is_requeued_by_slurm_itself(stubs: Any, tmp_path: Path) -> None:
     """All of a job's processes killed, as by a node's failure; and a requeue that isn't ours."""
-    sweep = tmp_path / "sweep's dir,1"
-    process = stubs.begin(*_QUICK, "number=7,107,1", FAULTS="1")
+    sweep = tmp_path / "sweep"
+    process = stubs.begin(*_QUICK, "hydra.sweep.dir=sweep", "number=7,107,1", FAULTS="1")
     _until(lambda: (tmp_path / "started").exists() and (tmp_path / "started").read_text().count("7 ") == 2)
     subprocess.run(["scancel", "--signal=KILL", "--full", _job(sweep, 0)], check=True)
     subprocess.run(["scontrol", "requeue", _job(sweep, 1)], check=True)
@@ -119,8 +119,10 @@ def test_a_job_that_dies_with_its_arm_or_is_requeued_by_slurm_itself(stubs: Any,
 def test_a_job_that_is_cancelled_stays_so_and_the_launcher_s_end_is_theirs(
     stubs: Any, tmp_path: Path
 ) -> None:
-    sweep = tmp_path / "sweep's dir,1"
-    process = stubs.begin(*_QUICK, "hydra.launcher.array_parallelism=2", "number=7,207,1", FAULTS="1")
+    sweep = tmp_path / "sweep"
+    process = stubs.begin(
+        *_QUICK, "hydra.sweep.dir=sweep", "hydra.launcher.array_parallelism=2", "number=7,207,1", FAULTS="1"
+    )
     _until(lambda: (tmp_path / "started").exists() and (tmp_path / "started").read_text().count("7 ") == 2)
     subprocess.run(["scancel", _job(sweep, 0)], check=True)
     _until(lambda: (tmp_path / "stopped").exists())
@@ -135,7 +137,7 @@ def test_a_job_that_is_cancelled_stays_so_and_the_launcher_s_end_is_theirs(
 
 
 def test_what_sbatch_refuses_is_told(stubs: Any) -> None:
-    done = stubs.go(*_QUICK, "hydra.launcher.partition=nowhere", "number=1,2")
+    done = stubs.go(*_QUICK, "hydra.sweep.dir=sweep", "hydra.launcher.partition=nowhere", "number=1,2")
     assert done.returncode == 1
     assert "SLURM did not take the jobs" in done.stderr
     assert "Traceback" not in done.stderr

@@ -23,7 +23,7 @@ from r2g.config.multirun import ArmsFailed
 _PLUGINS = {  # the extra's name: whose class hands jobs to workers
     "joblib": ("hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher"),
     "submitit": ("hydra_plugins.r2g_worker_launcher._slurm", "SlurmArms"),
-    "ray": ("hydra_plugins.hydra_ray_launcher.ray_launcher", "RayLauncher"),
+    "ray": ("hydra_plugins.r2g_worker_launcher._ray", "RayArms"),
 }
 
 
@@ -74,8 +74,9 @@ class WorkerLauncher(ArmsLauncher):
         pieces = self._pieces(job_overrides, arms, root)
         task = Task(tuple(pieces), initial_job_idx, replace(self.terms, stop=stop), Path.cwd())
         firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
+        self._hand_over(task, root)
         with _asked_to_stop(stop) as numbers:
-            returns = self._by_plugin(task, firsts, initial_job_idx, root)
+            returns = self._by_plugin(firsts, initial_job_idx)
         ends = [end for piece, found in zip(pieces, returns, strict=True) for end in _ends(piece, found)]
         return self.concluded(job_overrides, configs, arms, ends, numbers[0] if numbers else None)
 
@@ -102,15 +103,20 @@ class WorkerLauncher(ArmsLauncher):
             pieces.append(Piece(Arm(members[0].number, title, command, folder), tuple(members)))
         return pieces
 
-    def _by_plugin(self, task: Task, jobs: list[list[str]], first: int, root: Path) -> list[JobReturn]:
-        """What the workers give; if the plugin itself breaks, its error stands for all."""
-        config = self.config.copy()
-        # Composed anew by each worker, where only this process needs the launcher; logs lie beside the arms' folders.
+    def _hand_over(self, task: Task, root: Path) -> None:
+        """Give the plugin the task and a config which workers compose anew: of the launcher, they need nothing.
+
+        What Hydra leaves of a worker lies in `root`, beside the arms' folders.
+        """
         words = ["hydra/launcher=basic", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
         words += [f"hydra.sweep.dir={quoted(root)}"]
+        config = self.config.copy()
         with read_write(config):
             config.hydra.overrides.hydra = [*self.kept_words(), *words]
         self.plugin.setup(hydra_context=self.context, task_function=task, config=config)
+
+    def _by_plugin(self, jobs: list[list[str]], first: int) -> list[JobReturn]:
+        """What the workers give; if the plugin itself breaks, its error stands for all."""
         try:
             return list(self.plugin.launch(jobs, first))
         except ArmsFailed:
