@@ -13,7 +13,7 @@ import importlib.util
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,7 @@ class StubSweep:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._begun: list[subprocess.Popen[str]] = []
         search = f"hydra.searchpath=[file://{Path(config_dir()).resolve()}]"
         self.call = [sys.executable, "-m", "stub_run", "-m", search, "hydra.launcher.module=stub_run"]
         self.call += [
@@ -194,9 +195,17 @@ class StubSweep:
     def begin(self, *words: str, **env: str) -> "subprocess.Popen[str]":
         """The same, without waiting for its end."""
         pipe = subprocess.PIPE
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*self.call, *words], cwd=self.folder, env=self.env(**env), stdout=pipe, stderr=pipe, text=True
         )
+        self._begun.append(process)
+        return process
+
+    def end(self) -> None:
+        """Leave no process behind, whatever the test did."""
+        for process in self._begun:
+            process.kill()
+            process.communicate()
 
     def wait_for(self, name: str, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
@@ -214,5 +223,7 @@ class StubSweep:
 
 
 @pytest.fixture
-def stubs(tmp_path: Path) -> StubSweep:
-    return StubSweep(tmp_path)
+def stubs(tmp_path: Path) -> Iterator[StubSweep]:
+    sweep = StubSweep(tmp_path)
+    yield sweep
+    sweep.end()

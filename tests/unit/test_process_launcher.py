@@ -19,7 +19,7 @@ def test_arms_that_raise_exit_die_or_hang_leave_the_others_alone_and_run_again(
     stubs: Any, tmp_path: Path
 ) -> None:
     words = ["number=range(0,9)", "text='a b, {c}: [d]'", "hydra.launcher.parallel=3"]
-    done = stubs.go(*words, "hydra.launcher.minutes=0.05", FAULTS="1")
+    done = stubs.go(*words, "hydra.launcher.minutes=0.15", FAULTS="1")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "5 of 9 arms did not finish; the same command again runs those alone" in done.stderr
@@ -117,7 +117,7 @@ def test_all_mistakes_of_its_settings_are_told_at_once() -> None:
 
 def test_each_arm_has_a_gpu_to_itself_and_waits_for_one(stubs: Any, tmp_path: Path) -> None:
     """Three at once on two GPUs: never two on the same, also if another sweep holds one."""
-    words = ["number=20,21,22,23", "hydra.launcher.parallel=3", "hydra.launcher.gpus=[5,7]"]
+    words = ["number=20,21,22", "hydra.launcher.parallel=3", "hydra.launcher.gpus=[5,7]"]
     other = Seat.free(["5"])
     assert other is not None
     try:
@@ -125,7 +125,7 @@ def test_each_arm_has_a_gpu_to_itself_and_waits_for_one(stubs: Any, tmp_path: Pa
     finally:
         other.leave()
     assert done.returncode == 0, done.stderr
-    assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22, 23)} == {"7"}
+    assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22)} == {"7"}
     again = stubs.go(*words, TMPDIR=tempfile.gettempdir())
     assert again.returncode == 0, again.stderr
-    assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22, 23)} == {"5", "7"}
+    assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22)} == {"5", "7"}

@@ -45,7 +45,7 @@ def test_a_plugin_that_is_not_installed_is_named_with_its_extra(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = f"hydra_plugins.hydra_{name}_launcher"
-    for module in [m for m in sys.modules if m.startswith(absent) or "_worker_launcher._" in m]:
+    for module in [m for m in sys.modules if m.startswith(absent) or m.endswith(("._slurm", "._ray"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(
@@ -66,10 +66,12 @@ def test_a_worker_that_is_lost_is_told_by_what_its_arms_left(tmp_path: Path) -> 
     Outcome("finished", "record-0", objective=0.5).write(tmp_path / "0")
     Outcome("running", "record-1").write(tmp_path / "1")
     lost = JobReturn(status=JobStatus.FAILED, _return_value=RuntimeError("the worker died\nand so on"))
-    done, running, waiting = worker._ends(piece, lost)
+    done, running, waiting = worker._ends(piece, lost, stopping=False)
     assert (done.status, done.record, done.objective) == ("finished", "record-0", 0.5)
     assert (running.status, running.record) == ("killed", "record-1")
     assert (waiting.status, waiting.error) == ("killed", "RuntimeError: the worker died")
+    never = Piece(_arm(5, tmp_path), (_arm(5, tmp_path),))
+    assert [end.status for end in worker._ends(never, lost, stopping=True)] == ["not started"]
 
 
 def test_an_arm_that_its_gang_forgot_is_not_taken_for_finished(tmp_path: Path) -> None:
@@ -82,30 +84,25 @@ def test_an_arm_that_its_gang_forgot_is_not_taken_for_finished(tmp_path: Path) -
 
 def test_joblib_tells_arms_apart_and_the_second_call_runs_the_missing(stubs: Any) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the joblib extra")
-    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "number=0,1,4,6,7"]
-    done = stubs.go(*words, "hydra.launcher.minutes=0.05", FAULTS="1")
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "number=0,4,6"]
+    done = stubs.go(*words, FAULTS="1")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "3 of 5 arms did not finish; the same command again runs those alone" in done.stderr
+    assert "2 of 3 arms did not finish; the same command again runs those alone" in done.stderr
     found = stubs.rows(done.stdout)
-    statuses = {title: status for title, (status, _) in found.items()}
-    assert statuses == {
-        "number=0": "finished",
-        "number=1": "finished",
-        "number=4": "failed",
-        "number=6": "killed",
-        "number=7": "timed out",
-    }
+    assert [status for status, _ in found.values()] == ["finished", "failed", "killed"]
     assert "ValueError: this arm raises" in found["number=4"][1]
     assert "killed by SIGKILL" in found["number=6"][1]
     again = stubs.go(*words)
     assert again.returncode == 0, again.stderr
-    assert [status for status, _ in stubs.rows(again.stdout).values()] == ["already there"] * 2 + [
-        "finished"
-    ] * 3
+    assert [status for status, _ in stubs.rows(again.stdout).values()] == [
+        "already there",
+        "finished",
+        "finished",
+    ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_to_the_launcher_ends_the_arms_of_joblib_in_good_order(
     stubs: Any, tmp_path: Path, number: signal.Signals
 ) -> None:

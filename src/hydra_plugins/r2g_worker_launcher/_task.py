@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from hydra_plugins.r2g_process_launcher.arms import GOOD, Arm, End, Terms, run_all
+from r2g.core.outcome import forget_outcome, read_outcome
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,6 @@ class Piece:
 
 def told_of(arm: Arm, end: End) -> End:
     """What an arm left itself; without that, the end of the process that trained it."""
-    from r2g.core.outcome import read_outcome
-
     outcome = read_outcome(arm.folder)
     if outcome is None or outcome.status == "running":
         bad = (
@@ -54,8 +53,6 @@ class Task:
     cwd: Path
 
     def __call__(self, _: Any) -> list[End]:
-        from r2g.core.outcome import forget_outcome
-
         piece = self.pieces[HydraConfig.get().job.num - self.first]
         for arm in piece.members:
             forget_outcome(arm.folder)  # of an earlier start, before the job was queued again

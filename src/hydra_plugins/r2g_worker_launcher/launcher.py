@@ -19,6 +19,7 @@ from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problem
 from hydra_plugins.r2g_process_launcher.arms import Arm, End
 from hydra_plugins.r2g_worker_launcher._task import Piece, Task, told_of
 from r2g.config.multirun import ArmsFailed
+from r2g.core.outcome import forget_outcome, read_outcome
 
 _PLUGINS = {  # the extra's name: whose class hands jobs to workers
     "joblib": ("hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher"),
@@ -62,8 +63,6 @@ class WorkerLauncher(ArmsLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
-        from r2g.core.outcome import forget_outcome
-
         configs, arms = self.arms(job_overrides, initial_job_idx)
         root = Path(self.config.hydra.sweep.dir).absolute() / ".launcher"
         root.mkdir(parents=True, exist_ok=True)
@@ -77,7 +76,11 @@ class WorkerLauncher(ArmsLauncher):
         self._hand_over(task, root)
         with _asked_to_stop(stop) as numbers:
             returns = self._by_plugin(firsts, initial_job_idx)
-        ends = [end for piece, found in zip(pieces, returns, strict=True) for end in _ends(piece, found)]
+        ends = [
+            end
+            for piece, found in zip(pieces, returns, strict=True)
+            for end in _ends(piece, found, stop.exists())
+        ]
         return self.concluded(job_overrides, configs, arms, ends, numbers[0] if numbers else None)
 
     def _pieces(self, jobs: Sequence[Sequence[str]], arms: Sequence[Arm], root: Path) -> list[Piece]:
@@ -135,14 +138,18 @@ def _class_of(plugin: str) -> Any:
         ) from error
 
 
-def _ends(piece: Piece, found: JobReturn) -> list[End]:
+def _ends(piece: Piece, found: JobReturn, stopping: bool) -> list[End]:
     """What a worker tells of its arms, or what they left if it can't."""
     if found.status is JobStatus.COMPLETED:
         return list(found.return_value)
     error = found._return_value
     lines = str(error).strip().splitlines()
     said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return [told_of(arm, End("killed", error=said)) for arm in piece.members]
+    lost = End("stopped" if stopping else "killed", error=said)
+    begun = [read_outcome(arm.folder) is not None for arm in piece.members]
+    if stopping and not any(begun):
+        return [End("not started") for _ in piece.members]
+    return [told_of(arm, lost) for arm in piece.members]
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ def _kill() -> None:
 
 def _hang_once() -> None:
     """Until it is asked to stop; the next start goes on from where this one was."""
-    if not Path("stopped").exists():
+    if not Path("hung-once").exists():
+        Path("hung-once").touch()
         time.sleep(600)
 
 
@@ -55,6 +56,7 @@ def main(config: DictConfig) -> float:
         Path(f"gpu-{config.number}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
     status = "already there" if record.exists() else "finished"
     Outcome("running", str(record)).write(job)
+    Path(f"at-work-{config.number}").touch()
     if "FAULTS" in os.environ and config.number in _FAULTS:
         _FAULTS[config.number]()
     record.write_text(config.text)
