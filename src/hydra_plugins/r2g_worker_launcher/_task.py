@@ -35,7 +35,7 @@ def told_of(arm: Arm, end: End) -> End:
             if end.status not in GOOD
             else replace(end, status="failed", error="its gang told nothing of it")
         )
-        return replace(bad, record=outcome and outcome.record, objective=None)
+        return replace(bad, record=None if outcome is None else outcome.record, objective=None)
     return End(outcome.status, end.seconds, outcome.record, outcome.error, outcome.objective)
 
 
