@@ -195,9 +195,19 @@ class StubSweep:
     def begin(self, *words: str, **env: str) -> "subprocess.Popen[str]":
         """The same, without waiting for its end."""
         pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            [*self.call, *words], cwd=self.folder, env=self.env(**env), stdout=pipe, stderr=pipe, text=True
+        return self.started(
+            subprocess.Popen(
+                [*self.call, *words],
+                cwd=self.folder,
+                env=self.env(**env),
+                stdout=pipe,
+                stderr=pipe,
+                text=True,
+            )
         )
+
+    def started(self, process: "subprocess.Popen[str]") -> "subprocess.Popen[str]":
+        """A process that must not outlive the test."""
         self._begun.append(process)
         return process
 
