@@ -71,7 +71,7 @@ def _job(folder: Path, number: int) -> str:
 
 
 def test_an_arm_that_is_preempted_finishes_from_its_checkpoint_and_a_killed_one_is_told(
-    tmp_path: Path,
+    stubs: Any, tmp_path: Path
 ) -> None:
     out, sweep = tmp_path / "out", tmp_path / "sweep"
     env = {**os.environ, "R2G_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
