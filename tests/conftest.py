@@ -18,6 +18,7 @@ import logging
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -344,3 +345,82 @@ def wandb_server(tmp_path: Path) -> Iterator[Any]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+class StubSweep:
+    """A multirun whose arms are stubs that end in every way, in `folder`; tests of launchers run it."""
+
+    _STUB = Path(__file__).parent / "unit" / "launcher_stub"
+    _SOURCE = Path(__file__).resolve().parents[1] / "src"
+    _STATUSES = ("finished", "already there", "failed", "killed", "timed out", "stopped", "not started")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._begun: list[subprocess.Popen[str]] = []
+        search = f"hydra.searchpath=[file://{Path(config_dir()).resolve()}]"
+        self.call = [sys.executable, "-m", "stub_run", "-m", search, "hydra.launcher.module=stub_run"]
+        self.call += [
+            "hydra.launcher.grace_seconds=20",
+            "hydra.sweep.dir='sweep\\'s dir,1'",
+            "hydra.run.dir=alone",
+        ]
+
+    def env(self, **more: str) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": f"{self._STUB}{os.pathsep}{self._SOURCE}", **more}
+
+    def go(self, *words: str, seconds: float = 120, **env: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self.call, *words],
+            cwd=self.folder,
+            env=self.env(**env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+
+    def begin(self, *words: str, **env: str) -> "subprocess.Popen[str]":
+        """The same, without waiting for its end."""
+        pipe = subprocess.PIPE
+        return self.started(
+            subprocess.Popen(
+                [*self.call, *words],
+                cwd=self.folder,
+                env=self.env(**env),
+                stdout=pipe,
+                stderr=pipe,
+                text=True,
+            )
+        )
+
+    def started(self, process: "subprocess.Popen[str]") -> "subprocess.Popen[str]":
+        """A process that must not outlive the test."""
+        self._begun.append(process)
+        return process
+
+    def end(self) -> None:
+        """Leave no process behind, whatever the test did."""
+        for process in self._begun:
+            process.kill()
+            process.communicate()
+
+    def wait_for(self, name: str, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not (self.folder / name).exists():
+            assert time.monotonic() < deadline, f"{name} never came"
+            time.sleep(0.05)
+
+    def rows(self, stdout: str) -> dict[str, tuple[str, str]]:
+        """Status and the rest of the line of each arm, by its title."""
+        lines = stdout[stdout.index("-  -") :].splitlines()[1:]
+        found = [line.split(maxsplit=2) for line in lines if line.strip()]
+        return {
+            title: (next(s for s in self._STATUSES if rest.startswith(s)), rest) for _, title, rest in found
+        }
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> Iterator[StubSweep]:
+    sweep = StubSweep(tmp_path)
+    yield sweep
+    sweep.end()

@@ -222,6 +222,11 @@ def test_help_lists_everything_and_imports_no_torch() -> None:
     for path in Path(config_dir()).glob("*/*.yaml"):
         line = next(line for line in done.stdout.splitlines() if line.startswith(f"{path.parent.name}:"))
         assert path.stem in line.replace(",", " ").split()
+    launchers = next(line for line in done.stdout.splitlines() if line.startswith("hydra/launcher:"))
+    for path in Path(config_dir(), "hydra", "launcher").glob(
+        "*.yaml"
+    ):  # whether or not its plugin is installed
+        assert path.stem in launchers.replace(",", " ").split()
     for group in yaml.safe_load(Path(config_dir(), "config.yaml").read_text())["defaults"][:5]:
         assert set(group) <= set(GROUPS)
 

@@ -1,5 +1,6 @@
 """The launcher: jobs to gangs, their ends to Hydra's answers and a table."""
 
+import json
 import logging
 import os
 import sys
@@ -38,13 +39,25 @@ class _Told:
         """Is its record there, or has a search done with it?"""
         return self.status in GOOD
 
+    def leave(self, folder: Path) -> None:
+        """Word of it, for the launcher that started this gang."""
+        from r2g.core.outcome import Outcome
+
+        record = None if self.record is None else str(Path(self.record).absolute())
+        Outcome(self.status, record, self.error, self.objective).write(folder)
+
 
 class GangLauncher(Launcher):
     """Trains jobs that can share a frozen llm side by side: at most `max_arms`, and in at most `memory_gb`."""
 
     def __init__(
-        self, max_arms: int, memory_gb: float | None, halving: Mapping[str, Any] | None = None
+        self,
+        max_arms: int,
+        memory_gb: float | None,
+        halving: Mapping[str, Any] | None = None,
+        jobs: str | None = None,
     ) -> None:
+        self.jobs = jobs
         self.max_arms = max_arms
         self.memory_gb = memory_gb
         self.halving = halving
@@ -72,17 +85,25 @@ class GangLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        trees = [
-            job_config(self.context, self.config, job, initial_job_idx + i)
-            for i, job in enumerate(job_overrides)
-        ]
-        names = titles([list(filter_overrides(job)) for job in job_overrides])
+        rows = self._rows(job_overrides, initial_job_idx)
+        jobs, numbers = [row["words"] for row in rows], [row["number"] for row in rows]
+        trees = [job_config(self.context, self.config, job, n) for job, n in zip(jobs, numbers, strict=True)]
+        names = titles([list(filter_overrides(job)) for job in jobs])
         told = _run_all(trees, names, self.max_arms, self.memory_gb, self.halving)
         if int(os.environ.get("RANK", "0")) == 0:
-            _say(names, told)
+            _say(numbers, names, told)
+            for row, end in zip(rows, told, strict=True):
+                if "folder" in row:
+                    end.leave(Path(row["folder"]))
         if any(end.status == "stopped" for end in told):
             sys.exit(143)
-        return answers(job_overrides, trees, [Path.cwd()] * len(told), told)
+        return answers(jobs, trees, [Path.cwd()] * len(told), told)
+
+    def _rows(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[dict[str, Any]]:
+        """Each job's number and words; another launcher lists them in a file, with a folder for word of the end."""
+        if self.jobs is not None:
+            return json.loads(Path(self.jobs).read_text())
+        return [{"number": first + i, "words": list(job)} for i, job in enumerate(job_overrides)]
 
 
 def _run_all(
@@ -169,11 +190,11 @@ def _line(message: str) -> str:
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
-def _say(names: Sequence[str], ends: Sequence[_Told]) -> None:
+def _say(numbers: Sequence[int], names: Sequence[str], ends: Sequence[_Told]) -> None:
     from r2g.core.tables import table
 
     rows = [
-        [i, name, e.status, e.record and os.path.relpath(e.record), e.error]
-        for i, (name, e) in enumerate(zip(names, ends, strict=True))
+        [number, name, e.status, e.record and os.path.relpath(e.record), e.error]
+        for number, name, e in zip(numbers, names, ends, strict=True)
     ]
     print("\n" + table(["#", "arm", "status", "record", "error"], rows), flush=True)  # noqa: T201

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from hydra_plugins.r2g_process_launcher._seat import Seat
+
 _LOG = logging.getLogger(__name__)
 _PAUSE = 0.1  # seconds between two looks at the children
 _LOG_FILE = "output.log"
@@ -50,6 +52,7 @@ class _Child:
     arm: Arm
     process: "subprocess.Popen[bytes]"
     log: IO[bytes]
+    seat: Seat
     began: float
     told: float | None = None  # when it was asked to end
     late: bool = False
@@ -65,14 +68,14 @@ class _Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-class _Signals:
+class Signals:
     """While inside, SIGINT and SIGTERM are noted instead of ending this process at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.count = 0
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> "Signals":
         self._old = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -84,31 +87,49 @@ class _Signals:
         self.number, self.count = number, self.count + 1
 
 
-def run_all(
-    arms: Sequence[Arm], parallel: int, limit: float | None, grace: float
-) -> tuple[list[End], int | None]:
+@dataclass(frozen=True)
+class Terms:
+    """Under which arms run here: seconds for each, seconds between being asked to end and the kill.
+
+    A file `stop` asks all to end: how a launcher reaches workers on other machines. With `gpus`, each arm has one of
+    these to itself, and waits until one is free.
+    """
+
+    limit: float | None
+    grace: float
+    stop: Path | None = None
+    gpus: tuple[str, ...] = ()
+
+    def stopping(self) -> bool:
+        """Has the launcher left word to end?"""
+        return self.stop is not None and self.stop.exists()
+
+
+def run_all(arms: Sequence[Arm], parallel: int, terms: Terms) -> tuple[list[End], int | None]:
     """Run the arms, `parallel` at once, in their order; give their ends in that order.
 
-    An arm that takes more than `limit` seconds is asked to end by SIGTERM and killed `grace` seconds later. So are
-    all when this process gets SIGINT or SIGTERM (its number is given too); at a second one they are killed at once.
+    An arm whose time is over is asked to end by SIGTERM and killed when its grace is. So are all when this process
+    gets SIGINT or SIGTERM (its number is given too); at a second one they are killed at once.
     """
     waiting, under_way = list(arms), list[_Child]()
     ends = {arm.number: End("not started") for arm in arms}
-    with _Signals() as signals:
-        while under_way or (waiting and signals.number is None):
-            while waiting and len(under_way) < parallel and signals.number is None:
-                under_way.append(_start(waiting.pop(0)))
+    with Signals() as signals:
+        stopping = False
+        while under_way or (waiting and not stopping):
+            stopping = stopping or signals.number is not None or terms.stopping()
+            while waiting and len(under_way) < parallel and not stopping and (seat := Seat.free(terms.gpus)):
+                under_way.append(_start(waiting.pop(0), seat))
             for child in list(under_way):
                 if child.process.poll() is not None:
                     under_way.remove(child)
-                    ends[child.arm.number] = _end(child, signals.number is not None)
+                    ends[child.arm.number] = _end(child, stopping)
                 else:
-                    _press(child, signals, limit, grace)
+                    _press(child, stopping, signals.count > 1, terms)
             time.sleep(_PAUSE)
     return [ends[arm.number] for arm in arms], signals.number
 
 
-def _start(arm: Arm) -> _Child:
+def _start(arm: Arm, seat: Seat) -> _Child:
     from r2g.core.outcome import forget_outcome
 
     arm.folder.mkdir(parents=True, exist_ok=True)
@@ -125,9 +146,10 @@ def _start(arm: Arm) -> _Child:
         stderr=subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=_follow_parent(),
+        env={**os.environ, **seat.environment()},
     )
     _LOG.info("#%d starts: %s (%s)", arm.number, arm.title, path)
-    return _Child(arm, process, log, time.monotonic())
+    return _Child(arm, process, log, seat, time.monotonic())
 
 
 def _follow_parent() -> Callable[[], None] | None:
@@ -140,15 +162,15 @@ def _follow_parent() -> Callable[[], None] | None:
     return lambda: prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
 
 
-def _press(child: _Child, signals: _Signals, limit: float | None, grace: float) -> None:
+def _press(child: _Child, stopping: bool, at_once: bool, terms: Terms) -> None:
     """Ask an arm to end, or kill it, if its time has come."""
     now = time.monotonic()
-    if limit is not None and child.told is None and now - child.began > limit:
+    if terms.limit is not None and child.told is None and now - child.began > terms.limit:
         child.late = True
         child.ask_to_end()
-    if signals.number is not None and child.told is None:
+    if stopping and child.told is None:
         child.ask_to_end()
-    if signals.count > 1 or (child.told is not None and now - child.told > grace):
+    if at_once or (child.told is not None and now - child.told > terms.grace):
         child.kill()
 
 
@@ -158,6 +180,7 @@ def _end(child: _Child, stopping: bool) -> End:
 
     child.kill()  # what it started and left behind
     child.log.close()
+    child.seat.leave()
     seconds = time.monotonic() - child.began
     outcome, code = read_outcome(child.arm.folder), child.process.returncode
     asked = " after it was asked to end" if child.told is not None else ""

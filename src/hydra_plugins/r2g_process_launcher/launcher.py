@@ -1,129 +1,36 @@
-"""The launcher: jobs to command lines, command lines to processes, their ends to Hydra's answers and a table."""
+"""The launcher: arms as child processes of this one."""
 
-import logging
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra.core.utils import JobReturn
 
-from hydra_plugins.r2g_process_launcher.arms import Arm, End, run_all
-from r2g.config.multirun import ArmsFailed, answers, job_config
-
-_LOG = logging.getLogger(__name__)
-# What is said to the launching process and not to its arms.
-_OF_THE_SWEEP = ("hydra.mode", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.run")
+from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, terms_of
+from hydra_plugins.r2g_process_launcher.arms import run_all
+from r2g.config.multirun import ArmsFailed
 
 
-class ProcessLauncher(Launcher):
+class ProcessLauncher(ArmsLauncher):
     """Runs `python -m MODULE` with a job's overrides, `parallel` jobs at once, each for at most `minutes`."""
 
-    def __init__(self, module: str, parallel: int, minutes: float | None, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        module: str,
+        parallel: int,
+        minutes: float | None,
+        grace_seconds: float,
+        gpus: Sequence[int | str] | None = None,
+    ) -> None:
         self.module = module
         self.parallel = parallel
-        self.minutes = minutes
-        self.grace_seconds = grace_seconds
-        _check(parallel, minutes, grace_seconds)
-
-    def setup(
-        self,
-        *,
-        hydra_context: HydraContext,
-        task_function: TaskFunction,  # noqa: ARG002 - Hydra's signature; each process starts the task anew
-        config: DictConfig,
-    ) -> None:
-        """Hydra's hand-over. Raises ArmsFailed where processes of our own would do harm."""
-        self.context, self.config = hydra_context, config
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ArmsFailed(
-                "hydra/launcher=process starts one process an arm and can't be launched by torchrun or accelerate; "
-                "take hydra/launcher=basic there"
-            )
-        if config.hydra.sweeper.get("max_batch_size") and "basic_sweeper" in config.hydra.sweeper._target_:
-            raise ArmsFailed(
-                "with hydra.sweeper.max_batch_size, a failing arm would end the sweep with its batch; leave it null "
-                "and take hydra.launcher.parallel=N for N arms at once"
-            )
+        self.terms = terms_of(minutes, grace_seconds, gpus)
+        problems = limit_problems(minutes, grace_seconds)
+        if parallel < 1:
+            problems.append(f"hydra.launcher.parallel must be at least 1, got {parallel}")
+        if problems:
+            raise ArmsFailed("\n".join(problems))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
-        from r2g.config.sweep import given_twice, titles
-
-        if problems := given_twice(job_overrides):
-            raise ArmsFailed("\n".join(problems))
-        setup_globals()
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        configs = [
-            job_config(self.context, self.config, job, initial_job_idx + i)
-            for i, job in enumerate(job_overrides)
-        ]
-        names = titles([list(filter_overrides(job)) for job in job_overrides])
-        arms = [
-            Arm(config.hydra.job.num, title, self._command(job, folder), folder)
-            for job, title, config in zip(job_overrides, names, configs, strict=True)
-            for folder in [Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()]
-        ]
-        limit = None if self.minutes is None else 60 * self.minutes
-        ends, signal_number = run_all(arms, self.parallel, limit, self.grace_seconds)
-        _say(arms, ends)
-        if signal_number is not None:
-            sys.exit(128 + signal_number)
-        return answers(job_overrides, configs, [arm.folder for arm in arms], ends)
-
-    def _command(self, job: Sequence[str], folder: Path) -> list[str]:
-        """A line that a user could type to run this arm alone."""
-        words = [sys.executable, "-m", self.module, *self._sources()]
-        given = OverridesParser.create().parse_overrides(list(self.config.hydra.overrides.hydra))
-        kept = [o.input_line for o in given if not _of_the_sweep(o.key_or_group)]
-        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-        return [*words, *filter(None, kept), "hydra.mode=RUN", f"hydra.run.dir='{quoted}'", *job]
-
-    def _sources(self) -> list[str]:
-        """The flags that lead to the same primary config."""
-        from r2g.config.paths import config_dir
-
-        words = ["-cn", str(self.config.hydra.job.config_name)]
-        for source in self.config.hydra.runtime.config_sources:
-            if source.provider == "command-line":
-                words += ["-cd", source.path]
-            if source.provider == "main" and not Path(source.path).samefile(config_dir()):
-                words += ["-cp", source.path]
-        return words
-
-
-def _check(parallel: int, minutes: float | None, grace_seconds: float) -> None:
-    problems = []
-    if parallel < 1:
-        problems.append(f"hydra.launcher.parallel must be at least 1, got {parallel}")
-    if minutes is not None and minutes <= 0:
-        problems.append(f"hydra.launcher.minutes must be above 0 or null, got {minutes}")
-    if grace_seconds < 0:
-        problems.append(f"hydra.launcher.grace_seconds must not be negative, got {grace_seconds}")
-    if problems:
-        raise ArmsFailed("\n".join(problems))
-
-
-def _of_the_sweep(key: str) -> bool:
-    dotted = key.replace("/", ".")
-    return any(dotted == word or dotted.startswith(word + ".") for word in _OF_THE_SWEEP)
-
-
-def _say(arms: Sequence[Arm], ends: Sequence[End]) -> None:
-    from r2g.core.tables import table
-
-    rows = [
-        [a.number, a.title, e.status, round(e.seconds), e.record and _short(e.record), e.error]
-        for a, e in zip(arms, ends, strict=True)
-    ]
-    print("\n" + table(["#", "arm", "status", "seconds", "record", "error"], rows), flush=True)  # noqa: T201
-
-
-def _short(record: str) -> str:
-    """As seen from here, if it lies below."""
-    path = Path(record)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        configs, arms = self.arms(job_overrides, initial_job_idx)
+        ends, signal_number = run_all(arms, self.parallel, self.terms)
+        return self.concluded(job_overrides, configs, arms, ends, signal_number)

@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-from r2g import run, session
+from r2g import gang, run
 
 
 def _raise() -> None:
@@ -21,19 +21,15 @@ def _kill() -> None:
 _FAULTS = {4: _raise, 5: lambda: sys.exit("this arm exits"), 6: _kill, 7: lambda: time.sleep(600)}
 
 
-def _faulty(config: Any, setup: Any) -> Callable[[], dict[str, float]]:
-    validate, calls = _validator(config, setup), []
-
-    def validate_or_fail() -> dict[str, float]:
-        calls.append(1)
-        if len(calls) == 2 and config.seed in _FAULTS:
-            _FAULTS[config.seed]()
-        return validate()
-
-    return validate_or_fail
+def _faulty(runs: Sequence[Any], arms: Sequence[Any]) -> Any:
+    calls.append(1)
+    if len(calls) == 2 and runs[0].config.seed in _FAULTS:
+        _FAULTS[runs[0].config.seed]()
+    return validate(runs, arms)
 
 
 if __name__ == "__main__":
+    calls: list[int] = []
     if "FAULTS" in os.environ:
-        _validator, session.validator = session.validator, _faulty
+        validate, gang.validate = gang.validate, _faulty
     run.main()

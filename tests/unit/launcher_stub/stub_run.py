@@ -21,12 +21,21 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _hang_once() -> None:
+    """Until it is asked to stop; the next start goes on from where this one was."""
+    if not Path("hung-once").exists():
+        Path("hung-once").touch()
+        time.sleep(600)
+
+
 _FAULTS = {
     4: _raise,
     5: lambda: sys.exit("this arm exits"),
     6: _kill,
     7: lambda: time.sleep(600),
     8: lambda: sys.exit(0),
+    107: _hang_once,
+    207: lambda: time.sleep(600),
 }
 
 
@@ -43,8 +52,11 @@ def main(config: DictConfig) -> float:
     job = Path(HydraConfig.get().runtime.output_dir)
     with Path("started").open("a") as file:
         file.write(f"{config.number} ")
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        Path(f"gpu-{config.number}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
     status = "already there" if record.exists() else "finished"
     Outcome("running", str(record)).write(job)
+    Path(f"at-work-{config.number}").touch()
     if "FAULTS" in os.environ and config.number in _FAULTS:
         _FAULTS[config.number]()
     record.write_text(config.text)

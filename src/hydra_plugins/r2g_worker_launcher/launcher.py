@@ -1,0 +1,174 @@
+"""The launcher: arms, or gangs of them, handed to the workers of a plugin that need not be installed."""
+
+import contextlib
+import importlib
+import json
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, read_write
+
+from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, quoted, terms_of
+from hydra_plugins.r2g_process_launcher.arms import Arm, End
+from hydra_plugins.r2g_worker_launcher._task import Piece, Task, told_of
+from r2g.config.multirun import ArmsFailed
+from r2g.core.outcome import forget_outcome, read_outcome
+
+_PLUGINS = {  # the extra's name: whose class hands jobs to workers
+    "joblib": ("hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher"),
+    "submitit": ("hydra_plugins.r2g_worker_launcher._slurm", "SlurmArms"),
+    "ray": ("hydra_plugins.r2g_worker_launcher._ray", "RayArms"),
+}
+
+
+class WorkerLauncher(ArmsLauncher):
+    """Runs `python -m MODULE` with a job's overrides in a worker of `plugin`, which gets all other settings.
+
+    A worker watches its arm as hydra/launcher=process does. With `gang`, up to so many arms are one gang in one worker.
+    """
+
+    def __init__(
+        self,
+        plugin: str,
+        module: str,
+        minutes: float | None,
+        grace_seconds: float,
+        gang: int | None,
+        gpus: Sequence[int | str] | None = None,
+        **settings: Any,
+    ) -> None:
+        problems = limit_problems(minutes, grace_seconds)
+        if gang is not None and gang < 1:
+            problems.append(f"hydra.launcher.gang must be at least 1 or null, got {gang}")
+        if plugin not in _PLUGINS:
+            problems.append(f"hydra.launcher.plugin must be one of {', '.join(_PLUGINS)}, got {plugin}")
+        if problems:
+            raise ArmsFailed("\n".join(problems))
+        self.module = module
+        self.terms = terms_of(minutes, grace_seconds, gpus)
+        self.gang = gang
+        self.named, self.settings = plugin, settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hand-over. Raises ArmsFailed with the way to the plugin if it isn't installed."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.plugin: Launcher = _class_of(self.named)(**self.settings)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
+        configs, arms = self.arms(job_overrides, initial_job_idx)
+        root = Path(self.config.hydra.sweep.dir).absolute() / ".launcher"
+        root.mkdir(parents=True, exist_ok=True)
+        stop = root / "stop"
+        stop.unlink(missing_ok=True)
+        for arm in arms:
+            forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
+        pieces = self._pieces(job_overrides, arms, root)
+        task = Task(tuple(pieces), initial_job_idx, replace(self.terms, stop=stop), Path.cwd())
+        firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
+        self._hand_over(task, root)
+        with _asked_to_stop(stop) as numbers:
+            returns = self._by_plugin(firsts, initial_job_idx)
+        ends = [
+            end
+            for piece, found in zip(pieces, returns, strict=True)
+            for end in _ends(piece, found, stop.exists())
+        ]
+        return self.concluded(job_overrides, configs, arms, ends, numbers[0] if numbers else None)
+
+    def _pieces(self, jobs: Sequence[Sequence[str]], arms: Sequence[Arm], root: Path) -> list[Piece]:
+        """An arm each; or as many neighbours as make a gang, which are trained by hydra/launcher=gang."""
+        if self.gang is None:
+            return [Piece(arm, (arm,)) for arm in arms]
+        pieces = []
+        for begin in range(0, len(arms), self.gang):
+            members = arms[begin : begin + self.gang]
+            folder = root / f"gang-{members[0].number}"
+            folder.mkdir(exist_ok=True)
+            rows = [
+                {"number": arm.number, "folder": str(arm.folder), "words": list(job)}
+                for arm, job in zip(members, jobs[begin : begin + self.gang], strict=True)
+            ]
+            listed = folder / "jobs.json"
+            listed.write_text(json.dumps(rows))
+            words = ["hydra/launcher=gang", f"hydra.launcher.max_arms={self.gang}"]
+            words += [f"hydra.launcher.jobs={quoted(listed)}", f"hydra.sweep.dir={quoted(folder)}"]
+            words += ["hydra/sweeper=basic", "hydra.sweeper.params=null"]  # the jobs are those of the file
+            title = f"a gang of {len(members)}: " + "; ".join(arm.title for arm in members)
+            command = [*self.start(), "-m", *self.kept_words(), *words]
+            pieces.append(Piece(Arm(members[0].number, title, command, folder), tuple(members)))
+        return pieces
+
+    def _hand_over(self, task: Task, root: Path) -> None:
+        """Give the plugin the task and a config which workers compose anew: of the launcher, they need nothing.
+
+        What Hydra leaves of a worker lies in `root`, beside the arms' folders.
+        """
+        words = ["hydra/launcher=basic", "hydra.output_subdir=null", "hydra.sweep.subdir=${hydra.job.num}"]
+        words += [f"hydra.sweep.dir={quoted(root)}"]
+        config = self.config.copy()
+        with read_write(config):
+            config.hydra.overrides.hydra = [*self.kept_words(), *words]
+        self.plugin.setup(hydra_context=self.context, task_function=task, config=config)
+
+    def _by_plugin(self, jobs: list[list[str]], first: int) -> list[JobReturn]:
+        """What the workers give; if the plugin itself breaks, its error stands for all."""
+        try:
+            return list(self.plugin.launch(jobs, first))
+        except ArmsFailed:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            return [JobReturn(status=JobStatus.FAILED, _return_value=error) for _ in jobs]
+
+
+def _class_of(plugin: str) -> Any:
+    module, name = _PLUGINS[plugin]
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ArmsFailed(
+            f"hydra/launcher={plugin} needs a plugin that isn't installed ({error.name}): pip install 'r2g[{plugin}]'"
+        ) from error
+
+
+def _ends(piece: Piece, found: JobReturn, stopping: bool) -> list[End]:
+    """What a worker tells of its arms, or what they left if it can't."""
+    if found.status is JobStatus.COMPLETED:
+        return list(found.return_value)
+    error = found._return_value
+    lines = str(error).strip().splitlines()
+    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    lost = End("stopped" if stopping else "killed", error=said)
+    begun = [read_outcome(arm.folder) is not None for arm in piece.members]
+    if stopping and not any(begun):
+        return [End("not started") for _ in piece.members]
+    return [told_of(arm, lost) for arm in piece.members]
+
+
+@contextlib.contextmanager
+def _asked_to_stop(stop: Path) -> Iterator[list[int]]:
+    """While inside, the first SIGINT or SIGTERM reaches the workers as a file; a second one ends this at once."""
+    numbers: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        numbers.append(number)
+        stop.touch()
+        if len(numbers) > 1:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield numbers
+        return
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield numbers
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
