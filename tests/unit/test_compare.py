@@ -347,7 +347,13 @@ def test_thumbnails_are_collected_once_and_only_of_data_that_may_be_shown(
 def test_records_are_collected_without_texts_that_may_not_be_shown(place: Path, tmp_path: Path) -> None:
     _change(place / "deep1", lambda r: r["data"].update(shareable=False))
     (place / "deep0" / "trained.safetensors").write_bytes(b"weights")
+    for run in place.iterdir():
+        _change(run, lambda told: told["config"].update(paths={"outputs": "/home/somebody/outputs"}))
+        _change(run, lambda told: told.update(command=["run.py", "++paths.outputs=/home/somebody/outputs"]))
     collect(find(["*"], place), tmp_path / "records")
+    told = json.loads(next((tmp_path / "records").glob("*/record.json")).read_text())
+    assert told["config"]["paths"] == {}
+    assert not any("paths." in word for word in told["command"])
     assert {p.name for p in (tmp_path / "records" / "deep0").iterdir()} == {
         "record.json", "curve.jsonl", "scores.jsonl", "ngrams.npz", "labels.npz", "predictions.jsonl",
     }  # fmt: skip

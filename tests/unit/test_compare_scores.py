@@ -146,6 +146,10 @@ def test_what_can_t_be_drawn_says_why(pair: list[Run], tmp_path: Path) -> None:
     drawn = [scores.linear("label_f1_micro", run).drawn(np.eye(3, _REPORTS)) for run in (pair[0], old)]
     assert drawn[0] == pytest.approx(drawn[1], abs=1e-12)
     assert scores.lacks("meteor", pair[0]) == "the run doesn't have it"
+    rows = [{**row, "meteor": 0.2} for row in pair[0].rows]
+    with_meteor = Run(tmp_path, {**pair[0].record, "scores": {**pair[0].record["scores"], "meteor": 0.21}})
+    with_meteor.__dict__["rows"] = rows  # a corpus's METEOR is no mean, so its reports don't give it
+    assert "summed statistics" in str(scores.lacks("meteor", with_meteor))
     assert (
         scores.lacks("meteor", Run(tmp_path, {**pair[0].record, "absent": {"meteor": "no Java"}}))
         == "no Java"

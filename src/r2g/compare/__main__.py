@@ -8,9 +8,10 @@ import argparse
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from r2g import record
 from r2g.compare import runs, spec, words, write
@@ -76,9 +77,17 @@ def collect(found: Sequence[runs.Run], folder: Path) -> None:
         for name in names:
             if (run.folder / name).is_file():
                 shutil.copy2(run.folder / name, target / name)
+        record.write_json(target / "record.json", _placeless(run.record))
     shutil.rmtree(folder, ignore_errors=True)
     staged.rename(folder)
     _LOG.warning("%d records are in %s", len(found), folder)
+
+
+def _placeless(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without the folders of the machine that it was made on."""
+    config = {**told["config"], "paths": {}}
+    command = [word for word in told.get("command", []) if not word.lstrip("+").startswith("paths.")]
+    return {**told, "config": config, "command": command}
 
 
 def _parser() -> argparse.ArgumentParser:

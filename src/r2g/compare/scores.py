@@ -16,6 +16,7 @@ _MICRO = {f"label_{part}_micro": LabelScore(part, (0,)) for part in PARTS}  # of
 _BLEU = [f"bleu_{n}" for n in range(1, ORDERS + 1)]
 _NO_TABLE = "neither scores.jsonl nor labels.npz holds what it is made of"
 CIDER = "cider"
+_NOT_A_MEAN = {"meteor": "METEOR of a corpus comes from summed statistics that a record doesn't hold"}
 NGRAM_SCORES = (CIDER, *_BLEU)
 
 
@@ -77,7 +78,7 @@ def way(name: str, run: Run) -> Sums | Counted | None:
         return labels
     if name in _MICRO and set(_LABELS) <= has:  # the sums that records without labels.npz have
         return Sums(_LABELS, lambda sums: _MICRO[name].of(sums[:, :-1]))
-    if name in has and name != CIDER:
+    if name in has and name != CIDER and name not in _NOT_A_MEAN:
         return Sums((name,), lambda sums: sums[:, 0] / sums[:, 1])
     return None
 
@@ -91,6 +92,8 @@ def lacks(name: str, run: Run) -> str | None:
         return None if run.ngrams is not None else "ngrams.npz is missing"
     if way(name, run) is not None:
         return None
+    if name in _NOT_A_MEAN:
+        return _NOT_A_MEAN[name]
     return "labels.npz is missing" if run.labels is None else _NO_TABLE
 
 
