@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 WANDB = (sys.executable, "-m", "wandb")
 """The command line of W&B; with another program in its place a test needs no server."""
@@ -45,4 +46,6 @@ def upload(folders: Sequence[Path], entity: str | None, project: str | None) -> 
     """
     named = {"--entity": entity, "--project": project}
     options = [word for option, value in named.items() if value is not None for word in (option, value)]
-    subprocess.run([*WANDB, "sync", "--verbose", *options, *map(str, folders)], env=quiet(), check=False)
+    call = [*WANDB, "sync", "--verbose", *options, *(str(folder.resolve()) for folder in folders)]
+    with TemporaryDirectory() as logs:  # W&B's own; it would leave them where one stands
+        subprocess.run(call, env={**quiet(), "WANDB_DIR": logs}, cwd=logs, check=False)

@@ -166,6 +166,7 @@ def test_an_upload_keeps_groups_and_tags_and_is_not_repeated(copy: Path, wandb_s
     assert all(set(m["tags"]) == set(filing.tags(told("aaa", "arm1"))) for m in made)
     assert {m["project"] for m in made} == {"budgets"}
     assert sum(" sent" in line for line in done.stdout.splitlines()) == 2
+    assert not Path("wandb").exists()  # W&B's logs of an upload don't stay where it was asked for
     wandb_server.asked.clear()
     again = go(wandb_server, str(copy))
     assert sum("sent before" in line for line in again.stdout.splitlines()) == 2
