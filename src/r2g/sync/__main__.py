@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ready = sum(row.state == plan.READY for row in rows)
     if ready:
         _print(
-            f"Nothing was sent. --send uploads {ready} runs: the numbers above and the settings, in which stand the "
+            f"Nothing was sent. --send uploads {ready} run(s): the numbers above and the settings, in which stand the "
             "names of the data's folders."
         )
     sys.exit(int(any(row.state in (plan.REFUSED, "failed") for row in rows)))
