@@ -22,6 +22,7 @@ from r2g.compare.figures import figures
 from r2g.compare.runs import Run, RunsError, find, group
 from r2g.compare.scores import ScoreError
 from r2g.compare.tables import tables
+from r2g.compare.words import headline
 from r2g.compare.write import files
 from r2g.core import labels
 from r2g.record import THUMBNAILS, thumbnail
@@ -284,6 +285,19 @@ def test_differences_are_paired_by_seed_and_agree_with_the_scores(source: Path) 
     assert gap.holm == pytest.approx(2 / 200)
     assert gap.verdict == "higher"
     assert found.base.differences == {}
+
+
+def test_the_headline_warns_of_seeds_that_lie_apart(source: Path) -> None:
+    found = _found(source, replace(_QUICK, primary="label_f1_micro"))
+    gap = found.rows[-1].differences["label_f1_micro"]
+    wide = gap.high - gap.low
+
+    def told(apart: float) -> str:
+        found.rows[-1].differences["label_f1_micro"] = replace(gap, seeds={"0": 0.3, "1": 0.3 + apart})
+        return next(line for line in headline(found) if line.startswith("deep"))
+
+    assert f"the seeds lie {1.1 * wide:.4f} apart, further than the interval is wide" in told(1.1 * wide)
+    assert "apart" not in told(0.9 * wide)
 
 
 def test_the_same_records_give_the_same_bytes(source: Path) -> None:

@@ -3,6 +3,7 @@
 from r2g.compare.analyse import Comparison, Row
 from r2g.compare.blind import NO, UNCLEAR, YES
 from r2g.compare.cells import signed
+from r2g.compare.draws import Difference
 from r2g.compare.stats import pareto
 
 NOT_CLINICAL = "Scores of generated reports say nothing about their use in a clinic."
@@ -48,11 +49,21 @@ def _against(found: Comparison, row: Row, name: str) -> str:
     size = f"{times:.3g} times the trainable parameters"
     if gap.verdict in ("higher", "lower"):
         seeds = f"all {len(gap.seeds)} seeds agree" if len(gap.seeds) > 1 else "one seed only"
-        return f"{row.name} ({size}) is {gap.verdict}: {facts}; {seeds}."
+        return f"{row.name} ({size}) is {gap.verdict}: {facts}; {seeds}{_apart(gap)}."
     signs = {value > 0 for value in gap.seeds.values()}
     seeds = "; the seeds disagree" if len(signs) > 1 else ""
     shown = f"differences of {gap.detectable:.4f} and more would probably have shown"
-    return f"{row.name} ({size}): no difference shown, {facts}{seeds}; {shown}."
+    return f"{row.name} ({size}): no difference shown, {facts}{seeds}{_apart(gap)}; {shown}."
+
+
+def _apart(gap: Difference) -> str:
+    """A warning where the seeds differ by more than the interval, which is over reports alone, lets one think."""
+    spread = max(gap.seeds.values()) - min(gap.seeds.values())
+    return (
+        f"; the seeds lie {spread:.4f} apart, further than the interval is wide"
+        if spread > gap.high - gap.low
+        else ""
+    )
 
 
 def _p(value: float) -> str:
