@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -339,12 +340,26 @@ def wandb_server(tmp_path: Path) -> Iterator[Any]:
     home = tmp_path / "home"
     home.mkdir()
     server.env = {**kept, "WANDB_BASE_URL": address, "WANDB_API_KEY": "a" * 40, "HOME": str(home)}
+    server.called_by = partial(_called_by, server)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def _called_by(server: Any, module: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a module's command against the stand-in."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        env=server.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 class StubSweep:

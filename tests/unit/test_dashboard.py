@@ -167,27 +167,8 @@ def test_a_file_that_is_no_spec_is_kept(tmp_path: Path) -> None:
 
 
 def go(server: Any, path: Path, project: str = "r2g") -> subprocess.CompletedProcess[str]:
-    call = [
-        sys.executable,
-        "-m",
-        "r2g.dashboard",
-        "--entity",
-        "me",
-        "--project",
-        project,
-        "--spec",
-        str(path),
-        "--send",
-    ]
-    return subprocess.run(
-        call,
-        env=server.env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    there = ("--entity", "me", "--project", project)
+    return server.called_by("r2g.dashboard", *there, "--spec", str(path), "--send")
 
 
 def test_it_is_sent_when_asked_for_and_a_second_time_changes_what_is_there(

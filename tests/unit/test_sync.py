@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,16 +145,7 @@ def test_a_broken_file_is_refused(copy: Path, table: Any) -> None:
 
 
 def go(server: Any, *words: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "r2g.sync", *words, "--send"]
-    return subprocess.run(
-        call,
-        env=server.env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return server.called_by("r2g.sync", *words, "--send")
 
 
 def test_an_upload_keeps_groups_and_tags_and_is_not_repeated(copy: Path, wandb_server: Any) -> None:
