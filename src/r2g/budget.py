@@ -249,9 +249,9 @@ def _figures(arm: ArmCost) -> list[object]:
 
 
 def _fit(found: Cost) -> str:
-    from r2g.session import match_in_words
+    from r2g import show
 
-    return match_in_words(found.budget["match"])
+    return show.match(found.budget["match"])
 
 
 def _parser() -> argparse.ArgumentParser:

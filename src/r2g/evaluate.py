@@ -57,7 +57,7 @@ def evaluate(run: Path, overrides: list[str]) -> Path:
 
 
 def _score(run: Path, config: RunConfig, split: str | None) -> Path:
-    from r2g import checkpoint, session
+    from r2g import checkpoint, session, show
     from r2g.datasets._fingerprint import fingerprint
 
     split = split or "test"
@@ -83,7 +83,7 @@ def _score(run: Path, config: RunConfig, split: str | None) -> Path:
         told |= {"absent": outcome.absent, "distinct_reports": outcome.distinct}
         told |= {"studies": len(outcome.predictions), "config": to_tree(config)}
         record.write_json(folder / "evaluation.json", told)
-        session.say_scores(outcome)
+        show.scores(outcome)
         _print(f"evaluation: {folder}")
     accelerator.wait_for_everyone()
     return folder

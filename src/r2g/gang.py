@@ -9,7 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from r2g import assess, data, record, resident, session, thumbnails, train, walk
+from r2g import assess, data, record, resident, session, show, thumbnails, train, walk
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
 from r2g.core import filing
@@ -211,8 +211,8 @@ def _begin(run: Run) -> None:
         record.write_json(partial_ / "record.json", row)
         if run.config.data.shareable:
             thumbnails.write(partial_, data.first(setup.loaders.test, run.config.score.studies))
-        session.say_title(run.config, run.frame)
-        session.say_budget(setup.budget)
+        show.title(run.config, run.frame)
+        show.budget(setup.budget)
     run.accelerator.wait_for_everyone()
     run.tracker = session.track(run.config, run.frame, partial_)
     run.arm = Arm(run.config, setup.model, setup.groups, setup.loaders.train, partial_, run.tracker)
@@ -229,9 +229,9 @@ def _record(run: Run, fitted: train.FitResult, outcome: assess.Evaluation) -> No
         row = result | {"wall_seconds": time.time() - run.started}
         record.write_json(folder.partial / "record.json", row)
         folder.finish()
-        session.say_title(run.config, run.frame)
-        session.say_curve(fitted)
-        session.say(result, outcome, folder.final)
+        show.title(run.config, run.frame)
+        show.curve(fitted)
+        show.end(result, outcome, folder.final)
     run.accelerator.wait_for_everyone()
     run.end = End("finished", folder.final)
     run.setup = run.arm = None

@@ -17,9 +17,8 @@ from transformers.utils.logging import disable_progress_bar
 from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
-from r2g.core import filing, keys, labels, memory, ngrams
+from r2g.core import filing, labels, memory, ngrams
 from r2g.core.speed import slowdown
-from r2g.core.tables import table
 from r2g.core.types import SPLITS, Cleaner, Prediction, Section
 from r2g.datasets._fingerprint import image_hashes
 from r2g.halving import Halved
@@ -351,67 +350,3 @@ def ended_record(
         row["data"] = {**before.get("data", {}), **frame["data"]}  # without data, its fingerprint stays
         record.write_json(path, row | {"wall_seconds": time.time() - started})
     return RunFailed(f"{said}\nrecord: {path}")
-
-
-def say_title(config: RunConfig, frame: Mapping[str, Any]) -> None:
-    """Which arm of a gang the next lines speak of; a run alone needs no title."""
-    if frame["ran"].get("how") != "solo":
-        _print(f"\n== {config.name}/{frame['id']} (seed {config.seed})")
-
-
-def say_budget(budget: Mapping[str, Any]) -> None:
-    rows: list[list[object]] = [[n, p["trainable"], p["total"]] for n, p in budget["parts"].items()]
-    rows.append(["in all", budget["trainable"], budget["total"]])
-    _print(table(["part", "trainable", "total"], rows) + f"\n{budget['trainable_percent']:.4f} % learn")
-    if "match" in budget:
-        _print(match_in_words(budget["match"]))
-    _print("")
-
-
-def match_in_words(match: Mapping[str, Any]) -> str:
-    """What a budget match came to, as a line."""
-    percent = 100 * match["residual"] / match["target"]
-    return (
-        f"budget_match: {match['setting']} is {match['value']:,}, {match['residual']:+,.0f} ({percent:+.2f} %) from "
-        f"{match['target']:,.0f}"
-    )
-
-
-def say_curve(fitted: train.FitResult) -> None:
-    """The smoothed training loss as a line of 60 marks, with its ends, and the validations."""
-    smooth = fitted.convergence.smoothed
-    marks = "▁▂▃▄▅▆▇█"
-    low, high = min(smooth), max(smooth)
-    points = [smooth[i * (len(smooth) - 1) // 59] for i in range(60)]
-    line = "".join(marks[round((p - low) / max(high - low, 1e-9) * (len(marks) - 1))] for p in points)
-    _print(f"loss {smooth[0]:.2f} {line} {smooth[-1]:.2f}")
-    for row in fitted.curve:
-        if keys.VAL_SELECT in row:
-            _print(
-                f"step {row[keys.STEP]}: val loss {row[keys.VAL_LOSS]:.3f}, selection {row[keys.VAL_SELECT]:.3f}"
-            )
-
-
-def say_scores(outcome: assess.Evaluation) -> None:
-    """Print the corpus scores beside the controls, under the protocol's stamp; per-label values stay in the files."""
-    columns = {"score": outcome.corpus, **outcome.controls}
-    title = f"{outcome.stamp['name']} {outcome.stamp['hash']}"
-    names = [n for n in outcome.corpus if "/" not in n]
-    _print(
-        "\n" + table([title, *columns], [[name, *[columns[c].get(name) for c in columns]] for name in names])
-    )
-    _print(f"distinct reports: {outcome.distinct} of {len(outcome.predictions)}")
-    for name, why in outcome.absent.items():
-        _print(f"absent: {name}: {why}")
-
-
-def say(result: Mapping[str, Any], outcome: assess.Evaluation, folder: Path) -> None:
-    say_scores(outcome)
-    shown = {k: v for k, v in result["convergence"].items() if v is not None}
-    figures = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()]
-    _print(f"convergence: {', '.join(figures)}")
-    _print(f"record: {folder}")
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - what a command says to its user

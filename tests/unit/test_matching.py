@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r2g import budget, session
+from r2g import budget, show
 from r2g.config import setting
 from r2g.config.resolve import to_tree
 from r2g.config.schema import BudgetMatch, RunConfig
@@ -114,7 +114,7 @@ def test_the_budget_tells_the_residual(configured: Callable[..., RunConfig]) -> 
     assert match == {"setting": "projector.hidden", "value": 128, "target": 50_000, "residual": -144}
     assert found.budget["trainable"] == 49_856
     line = "budget_match: projector.hidden is 128, -144 (-0.29 %) from 50,000"
-    assert session.match_in_words(match) == line
+    assert show.match(match) == line
     assert line in budget.show(found)
 
 
