@@ -90,13 +90,13 @@ def _score(run: Path, config: RunConfig, split: str | None) -> Path:
 
 
 def _describe(run: Path, config: RunConfig, films: Path) -> Path:
-    from r2g import assess, checkpoint, data, session
+    from r2g import assess, checkpoint, data, model, session
 
     paths = sorted(p for p in films.rglob("*") if p.suffix.lower() in _ENDINGS)
     if not paths:
         raise FileNotFoundError(f"no film ({', '.join(_ENDINGS)}) under {films}")
     accelerator = session.make_accelerator(config)
-    whole = session.model.assemble(config, accelerator.device, session.DTYPES[config.train.precision])
+    whole = model.assemble(config, accelerator.device, session.DTYPES[config.train.precision])
     session.tune(whole, config)
     checkpoint.load_trained(whole, run / checkpoint.TRAINED)
     whole.eval()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from r2g.record import THUMBNAILS
+
 _SMALL = [
     "train.batch_size=4", "train.micro_batch=2", "train.epochs=2", "train.evals=2", "train.eval_studies=4",
     "train.workers=0", "decode.min_tokens=4", "decode.max_tokens=8", "~score.metrics.meteor", "train.max_tokens=24",
@@ -53,6 +55,8 @@ def test_lora_mimic_goes_the_whole_way_and_its_checkpoint_is_scored_again(
     assert all(name.startswith("projector.") or "lora_" in name for name in learns)
     assert record["training"]["step"] == 6  # 12 studies, 4 a step, 2 epochs
     assert {"bleu_4", "rouge_l", "cider"} <= set(record["scores"])
+    assert record["data"]["shareable"] is False
+    assert not list((tmp_path / "out").rglob(THUMBNAILS))  # patients' films
     # To a file of the published code and back: the same reports again.
     call("r2g.convert", folder, "--to", "theirs.pth")
     back = [*models, "decode.min_tokens=4", "decode.max_tokens=8", "~score.metrics.meteor"]
