@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -111,18 +112,23 @@ def test_meteor_of_empty_reports(packaged_java: None) -> None:
     assert 0 < result["meteor"] < 0.295797
 
 
-def test_corpus_meteor_of_a_draw_comes_from_the_statistics_of_its_reports(packaged_java: None) -> None:
-    """Held to the jar on the drawn texts; a report like its reference and one without words are among them."""
-    texts, wanted = [*WRITTEN, FILMS[0], ""], [*WANTED, [FILMS[0]], [FILMS[1]]]
-    drawn = np.array([2, 0, 1, 3])
+def test_corpus_meteor_of_a_draw_comes_from_the_statistics_of_its_reports(
+    packaged_java: None, tmp_path: Path
+) -> None:
+    """Held to what the jar itself says of the drawn texts, among them reports all of whose words match in one run."""
+    texts = [WRITTEN[1], FILMS[0], "", "no effusions", "clear"]
+    wanted = [WANTED[1][0], FILMS[0], FILMS[1], "no effusion", "the lungs are clear"]
+    drawn = np.array([2, 1, 3, 2, 1])
     whole = meteor.Meteor(keep_in_memory=True).compute(predictions=texts, references=wanted)
-    picked = np.repeat(np.arange(len(texts)), drawn)
-    direct = meteor.Meteor(keep_in_memory=True).compute(
-        predictions=[texts[i] for i in picked], references=[wanted[i] for i in picked]
-    )
     columns = np.array([whole["per_report"][name] for name in core_meteor.COLUMNS])
-    assert core_meteor.of((columns @ drawn)[None])[0] == pytest.approx(direct["meteor"], abs=1e-12)
-    assert whole["per_report"]["meteor"][2:] == pytest.approx([1.0, 0.0])
+    picked = np.repeat(np.arange(len(texts)), drawn)
+    for name, rows in (("written", texts), ("wanted", wanted)):
+        meteor._write(tmp_path / name, [rows[i] for i in picked])
+    said = meteor._run(["written", "wanted", "-l", "en", "-norm"], tmp_path, 60.0)
+    told = [float(value) for value in re.findall(r"score:\s+(\S+)", said)]
+    assert len(told) == len(picked) + 1
+    assert np.array(whole["per_report"]["meteor"])[picked] == pytest.approx(told[:-1], abs=1e-12)
+    assert core_meteor.of((columns @ drawn)[None])[0] == pytest.approx(told[-1], abs=1e-12)
 
 
 def test_corpus_bleu_can_be_recomputed_from_the_counts_of_the_reports() -> None:

@@ -12,8 +12,7 @@ COLUMNS = (
     "meteor_matched",  # the report's words that the reference has, weighted
     "meteor_reference_matched",
     "meteor_words",  # the matched words of both, unweighted and halved
-    "meteor_unmatched",  # the words of both that have no match
-    "meteor_chunks",  # runs of matched words that stand in the same order in both
+    "meteor_chunks",  # runs of matched words in the same order in both; 0, as the jar sums them, where all is one run
 )
 FIELDS = 23
 # The jar's own values for English, task "rank".
@@ -30,20 +29,18 @@ def columns(said: np.ndarray) -> np.ndarray:
     lengths, function = said[:, :2], said[:, 2:4]
     matches = said[:, 4:20].reshape(len(said), 4, 2, 2)  # [report, module, content or function, side]
     matched = _weighted(*(np.einsum("rms,m->rs", matches[:, :, kind], _MODULES) for kind in (0, 1)))
-    unmatched = lengths - matches.sum(axis=(1, 2))
+    whole = (lengths == matches.sum(axis=(1, 2))).all(axis=1, keepdims=True)
     chunks, words = said[:, 20:21], said[:, 21:23].mean(axis=1, keepdims=True)
     length = _weighted(lengths - function, function)
-    return np.concatenate([length, matched, words, unmatched.sum(axis=1, keepdims=True), chunks], axis=1)
+    return np.concatenate([length, matched, words, np.where(whole & (chunks == 1), 0.0, chunks)], axis=1)
 
 
 def of(sums: np.ndarray) -> np.ndarray:
     """METEOR [draw] of summed columns [draw, column]; 0 where nothing matches."""
-    length, reference_length, matched, reference_matched, words, unmatched, chunks = sums.T
+    length, reference_length, matched, reference_matched, words, chunks = sums.T
     precision, recall = _share(matched, length), _share(reference_matched, reference_length)
     mean = _share(precision * recall, _ALPHA * precision + (1 - _ALPHA) * recall)
-    same = (unmatched == 0) & (chunks == 1)
-    fragments = np.where(same, 0.0, _share(chunks, words))
-    return mean * (1 - _GAMMA * fragments**_BETA)
+    return mean * (1 - _GAMMA * _share(chunks, words) ** _BETA)
 
 
 def _weighted(content: np.ndarray, function: np.ndarray) -> np.ndarray:
