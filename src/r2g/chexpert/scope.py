@@ -40,7 +40,8 @@ class Span:
 
 def find_cues(sentence: str) -> list[Span]:
     """The cues in their order. Of two that overlap the longer one counts, of two alike the kind listed first."""
-    spans = [Span(kind, *m.span()) for kind, pattern in cues() for m in pattern.finditer(sentence)]
+    likely = (pair for part in cues() if part.union.search(sentence) for pair in part.patterns)
+    spans = [Span(kind, *m.span()) for kind, pattern in likely for m in pattern.finditer(sentence)]
     spans.sort(key=lambda span: span.start - span.end)
     kept: list[Span] = []
     for span in spans:
@@ -105,7 +106,8 @@ def _reaches_back(sentence: str, cue: Span, mentions: list[Span], mention: Span)
     if not between:
         return True
     listed = all(_LINK.search(link) and not _SENTENCE_VERB.search(link) for link in links[:-1])
-    if not listed or not re.search(r"\b(?:or|nor|and)\b", links[-2]):
+    behind = sentence[cue.start :]
+    if not listed or not (behind.startswith(":") or re.search(r"\b(?:or|nor|and)\b", links[-2])):
         return False
-    single = re.match(r"(?:is|was|has)\b", sentence[cue.start :]) is not None
+    single = re.match(r"(?:, )?(?:(?:which|this|that|it) )?(?:is|was|has)\b", behind) is not None
     return not (single and re.search(r"\band\b", links[-2]))
