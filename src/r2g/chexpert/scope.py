@@ -25,6 +25,7 @@ _ENDS_A_LIST = (
 )
 _OWN_VERB = re.compile(rf"^(?: and)?(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
 _ASIDE = re.compile(r" , [\w ]{1,40} , $")
+_NEW_CLAUSE = re.compile(r",|\b(?:that|which)\b")
 _LINK = re.compile(r"(?:or|nor|and|,|:)")
 _SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|there|shows?|remains?|with|without|in|at|of)\b")
 
@@ -52,10 +53,13 @@ def find_cues(sentence: str) -> list[Span]:
 
 def status(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str:
     """`positive`, `negative`, `uncertain`, or `hypothetical` (a question or a history, which states nothing)."""
-    behind = _after(sentence, found, mentions, mention)
+    cue = _after(sentence, found, mentions, mention)
+    behind = AFTER[cue.kind] if cue else None
     ahead = _before(sentence, found, mention)
     if behind == "hypothetical" or (behind == "uncertain" and ahead == "negative"):
         return behind
+    if cue and (ahead, behind) == ("uncertain", "negative"):  # "the suspected nodule isn't confirmed"
+        return "uncertain" if _NEW_CLAUSE.search(sentence, mention.end, cue.end) else "negative"
     return ahead or behind or "positive"
 
 
@@ -83,13 +87,13 @@ def _new_clause(sentence: str, cue: Span, mention: Span) -> bool:
     return comma > cue.end and _OWN_VERB.match(sentence[comma + 2 :]) is not None
 
 
-def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str | None:
-    """The first cue behind the mention that reaches back to it, over a list if need be."""
+def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> Span | None:
+    """The first cue behind the mention, if it reaches back to it, over a list if need be."""
     for cue in found:
         if cue.start < mention.end:
             continue
         if cue.kind in AFTER:
-            return AFTER[cue.kind] if _reaches_back(sentence, cue, mentions, mention) else None
+            return cue if _reaches_back(sentence, cue, mentions, mention) else None
         aside = cue.kind == "stop" and sentence.startswith(", which", cue.start)
         if cue.kind != "pseudo" and not aside:
             return None
