@@ -97,6 +97,7 @@ def test_sentences_keep_numbers_and_lose_layout() -> None:
 
 def test_spelling_leaves_real_words_alone() -> None:
     assert corrected("pneumothroax") == "pneumothorax"
+    assert corrected("engorgement") == "engorgement"
     assert [corrected(word) for word in ("diffusion", "perfusion", "infusion", "table", "fractured")] == [
         "diffusion",
         "perfusion",

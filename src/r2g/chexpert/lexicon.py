@@ -25,6 +25,7 @@ OBSERVATIONS = (
     "No Finding",
 )
 FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+_PATTERNS_IN_A_UNION = 8
 OTHER = "other"
 """Findings beyond the 14 (scoliosis, emphysema, ...), which only keep a report from being normal."""
 
@@ -49,13 +50,27 @@ def observations() -> tuple[Observation, ...]:
     return tuple(_observation(name, part, names) for name, part in lists.items())
 
 
+@dataclass(frozen=True)
+class Cues:
+    """A few patterns of cues, each with its kind, and their union: where that isn't found, none of them is."""
+
+    union: re.Pattern[str]
+    patterns: tuple[tuple[str, re.Pattern[str]], ...]
+
+
 @cache
-def cues() -> tuple[tuple[str, re.Pattern[str]], ...]:
+def cues() -> tuple[Cues, ...]:
     """The kinds of cues and their patterns, in the order of the file.
 
-    Each pattern stands alone: in a union, regular expressions take the first that fits and not the longest.
+    Each pattern stands alone: in a union, regular expressions take the first that fits and not the longest. The
+    unions only save time, as most patterns aren't in most sentences.
     """
-    return tuple((kind, _any([p], {})) for kind, patterns in read("cues.yaml").items() for p in patterns)
+    listed = [(kind, pattern) for kind, patterns in read("cues.yaml").items() for pattern in patterns]
+    parts = [listed[i : i + _PATTERNS_IN_A_UNION] for i in range(0, len(listed), _PATTERNS_IN_A_UNION)]
+    return tuple(
+        Cues(_any([p for _, p in part], {}), tuple((kind, _any([p], {})) for kind, p in part))
+        for part in parts
+    )
 
 
 def read(name: str) -> Any:

@@ -25,6 +25,7 @@ _ENDS_A_LIST = (
 )
 _OWN_VERB = re.compile(rf"^(?: and)?(?: (?!or\b|nor\b|and\b)[\w.]+){{1,8}}? {_VERB}\b(?! {_ENDS_A_LIST})")
 _ASIDE = re.compile(r" , [\w ]{1,40} , $")
+_NEW_CLAUSE = re.compile(r",|\b(?:that|which)\b")
 _LINK = re.compile(r"(?:or|nor|and|,|:)")
 _SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|has|have|there|shows?|remains?|with|without|in|at|of)\b")
 
@@ -40,7 +41,8 @@ class Span:
 
 def find_cues(sentence: str) -> list[Span]:
     """The cues in their order. Of two that overlap the longer one counts, of two alike the kind listed first."""
-    spans = [Span(kind, *m.span()) for kind, pattern in cues() for m in pattern.finditer(sentence)]
+    likely = (pair for part in cues() if part.union.search(sentence) for pair in part.patterns)
+    spans = [Span(kind, *m.span()) for kind, pattern in likely for m in pattern.finditer(sentence)]
     spans.sort(key=lambda span: span.start - span.end)
     kept: list[Span] = []
     for span in spans:
@@ -51,10 +53,13 @@ def find_cues(sentence: str) -> list[Span]:
 
 def status(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str:
     """`positive`, `negative`, `uncertain`, or `hypothetical` (a question or a history, which states nothing)."""
-    behind = _after(sentence, found, mentions, mention)
+    cue = _after(sentence, found, mentions, mention)
+    behind = AFTER[cue.kind] if cue else None
     ahead = _before(sentence, found, mention)
     if behind == "hypothetical" or (behind == "uncertain" and ahead == "negative"):
         return behind
+    if cue and (ahead, behind) == ("uncertain", "negative"):  # "the suspected nodule isn't confirmed"
+        return "uncertain" if _NEW_CLAUSE.search(sentence, mention.end, cue.end) else "negative"
     return ahead or behind or "positive"
 
 
@@ -82,13 +87,13 @@ def _new_clause(sentence: str, cue: Span, mention: Span) -> bool:
     return comma > cue.end and _OWN_VERB.match(sentence[comma + 2 :]) is not None
 
 
-def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> str | None:
-    """The first cue behind the mention that reaches back to it, over a list if need be."""
+def _after(sentence: str, found: list[Span], mentions: list[Span], mention: Span) -> Span | None:
+    """The first cue behind the mention, if it reaches back to it, over a list if need be."""
     for cue in found:
         if cue.start < mention.end:
             continue
         if cue.kind in AFTER:
-            return AFTER[cue.kind] if _reaches_back(sentence, cue, mentions, mention) else None
+            return cue if _reaches_back(sentence, cue, mentions, mention) else None
         aside = cue.kind == "stop" and sentence.startswith(", which", cue.start)
         if cue.kind != "pseudo" and not aside:
             return None
@@ -105,7 +110,8 @@ def _reaches_back(sentence: str, cue: Span, mentions: list[Span], mention: Span)
     if not between:
         return True
     listed = all(_LINK.search(link) and not _SENTENCE_VERB.search(link) for link in links[:-1])
-    if not listed or not re.search(r"\b(?:or|nor|and)\b", links[-2]):
+    behind = sentence[cue.start :]
+    if not listed or not (behind.startswith(":") or re.search(r"\b(?:or|nor|and)\b", links[-2])):
         return False
-    single = re.match(r"(?:is|was|has)\b", sentence[cue.start :]) is not None
+    single = re.match(r"(?:, )?(?:(?:which|this|that|it) )?(?:is|was|has)\b", behind) is not None
     return not (single and re.search(r"\band\b", links[-2]))

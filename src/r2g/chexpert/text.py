@@ -45,6 +45,7 @@ def _clean(sentence: str) -> str:
     flat = _GAP_OF_LUNGS.sub("lungs ", sentence.strip())
     flat = re.sub(r"\bsternotomy x{3,}", "sternotomy wires", flat)
     flat = _GAP.sub(" ", flat)
+    flat = re.sub(r"(?<!\w)-ve\b", "negative", flat)
     flat = re.sub(r"\band\s*/\s*or\b", "or", flat)
     flat = re.sub(r"\b(r|h|s|w|c)/(o|p)\b", r"\1 \2", flat)
     flat = re.sub(r"(?<=[a-z])/(?=[a-z])", " or ", flat)
