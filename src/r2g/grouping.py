@@ -1,5 +1,7 @@
 """Which runs of a sweep train side by side: those that can share an llm, as many as memory holds."""
 
+import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, RunConfig
 from r2g.gang import gang_key
 
+_LOG = logging.getLogger(__name__)
 _GB = 10**9
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 _USABLE = 0.8  # of what is free: writing reports and the libraries need some too
@@ -21,6 +24,8 @@ def groups_of(
     configs: Sequence[RunConfig], most: int, memory_gb: float | None, processes: int = 1
 ) -> list[list[int]]:
     """The runs' numbers, gang by gang, in their order. A run that is too large for the bound goes alone.
+
+    So does one that can't be estimated: what keeps it from being built must not keep others from their start.
 
     Without `memory_gb`, the bound is most of what is free; several processes, which must agree, share all there is.
     """
@@ -35,13 +40,20 @@ def groups_of(
         group: list[int] = []
         taken = 0.0
         for i in members:
-            llm, own = _needs(configs[i], needs) if len(members) > 1 else (0.0, 0.0)
+            try:
+                llm, own = _needs(configs[i], needs) if len(members) > 1 else (0.0, 0.0)
+            except Exception as error:
+                _LOG.warning(
+                    "what a run of '%s' needs can't be estimated (%s); it goes alone", configs[i].name, error
+                )
+                groups.append([i])
+                continue
             if group and (len(group) == most or taken + own > bound):
                 groups.append(group)
                 group = []
             taken = taken + own if group else llm + own
             group.append(i)
-        groups.append(group)
+        groups += [group] if group else []
     return groups
 
 
@@ -65,11 +77,49 @@ def room(config: RunConfig, processes: int) -> float:
     if torch.cuda.is_available() and config.train.device is not Device.cpu:
         free, whole = torch.cuda.mem_get_info()
         return float(free if processes == 1 else whole)
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    most, left = allowed()
     if processes > 1:
-        return whole / processes
-    told = Path("/proc/meminfo")  # Linux: with what its file cache would give back
+        return min(memory, most) / processes
+    return min(_available(memory), left)
+
+
+def _available(whole: float) -> float:
+    """Bytes of the machine that nobody uses; on Linux, with what its file cache would give back."""
+    told = Path("/proc/meminfo")
     for line in told.read_text().splitlines() if told.is_file() else []:
         if line.startswith("MemAvailable:"):
             return 1024.0 * int(line.split()[1])
     return whole / 2
+
+
+def allowed(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> tuple[float, float]:
+    """Bytes that a SLURM job or a container may have in all, and those left; infinite where nobody bounds it.
+
+    A bound stands in this process's control group or in any above it, under other names in their first version.
+    """
+    most = left = math.inf
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, kinds, place = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        top, names = (root, ("memory.max", "memory.current"))
+        if kinds:
+            top, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        folder = top / place.lstrip("/")
+        for group in (folder, *folder.parents):
+            bound, used = (_bytes(group / name) for name in names)
+            most = min(most, bound)
+            left = min(left, bound - used if used < math.inf else bound)
+            if group == top:
+                break
+    return most, left
+
+
+def _bytes(file: Path) -> float:
+    try:
+        return float(int(file.read_text()))
+    except (OSError, ValueError):  # nothing there, or "max"
+        return math.inf

@@ -175,6 +175,31 @@ def test_seconds_are_refused_and_the_rest_is_not(place: Path) -> None:
     assert "FLOPs are not compared" not in names["convergence"].note
 
 
+@pytest.mark.parametrize("arms", [(9, 9), (9, 2)], ids=["one gang", "gangs of other sizes"])
+def test_a_gang_s_seconds_and_memory_are_nobody_s_own(place: Path, arms: tuple[int, int]) -> None:
+    for run in place.iterdir():
+        size = arms[run.name.startswith("deep")]
+        _change(run, lambda r, size=size: r.update(ran={"how": "gang", "arms": size}))
+    found = _found(place)
+    for what in ("seconds", "memory"):
+        assert "isn't a run's own (ran: gang)" in found.refused[what]
+
+
+def test_every_table_of_scores_says_the_protocol(source: Path) -> None:
+    found = _found(source)
+    stamp = "full 000000000000"
+    noted = {table.key for table in tables(found) if table.note.endswith(f"Protocol: {stamp}.")}
+    assert noted == {"scores", "differences", "seeds", "controls", "labels"}
+    made = files(found, tables(found), "")
+    assert made["report.md"].count(f"Protocol: {stamp}.") == len(noted)
+    for name in noted:
+        assert made[f"tables/{name}.tex"].startswith(f"% Scores under the protocol {stamp}")
+    for name in ("scores", "differences", "runs"):
+        head, *rows = made[f"tables/{name}.csv"].splitlines()
+        assert "protocol" in head
+        assert all(stamp in row for row in rows)
+
+
 def test_without_n_grams_cider_can_t_decide(place: Path) -> None:
     (place / "deep1" / "ngrams.npz").unlink()
     with pytest.raises(ScoreError, match=r"primary metric cider .*: ngrams.npz is missing \(deep seed 1\)"):

@@ -1,6 +1,8 @@
 """Which runs train side by side."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,40 @@ def test_a_gang_ends_where_its_bounds_are(configured: Configured, weighed: None)
     assert grouping.groups_of(configs, 16, 1.0) == [[0], [1], [2], [3], [4]]
     mixed = [configured("seed=0"), configured("tuning=deep"), configured("seed=1")]
     assert grouping.groups_of(mixed, 16, 15.0) == [[0, 1], [2]]
+
+
+def test_a_run_that_cant_be_estimated_goes_alone(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = configured("tuning.rules=[{match: 'encoder.*', train: false}, {match: 'llm.*', train: false}]")
+    configs = [configured("seed=0"), broken, configured("seed=1")]
+    assert grouping.groups_of(configs, 16, 100.0) == [[1], [0, 2]]
+    assert "no rule covers" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "names"),
+    [
+        ("0::/slurm/job7/step0", "slurm/job7", ("memory.max", "memory.current")),
+        (
+            "7:memory:/slurm/job7/step0",
+            "memory/slurm/job7",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ),
+    ],
+    ids=["second version", "first version"],
+)
+def test_a_job_s_bound_on_memory_counts(
+    tmp_path: Path, line: str, place: str, names: tuple[str, str]
+) -> None:
+    own, group = tmp_path / "own", tmp_path / place
+    own.write_text(f"3:cpu:/elsewhere\n{line}\n")
+    (group / "step0").mkdir(parents=True)
+    assert grouping.allowed(tmp_path, own) == (math.inf, math.inf)
+    for name, value in zip(names, ("8000000000", "3000000000"), strict=True):
+        (group / name).write_text(f"{value}\n")
+        (group / "step0" / name).write_text("max\n")
+    assert grouping.allowed(tmp_path, own) == (8e9, 5e9)
 
 
 def test_the_llm_counts_once(configured: Configured) -> None:

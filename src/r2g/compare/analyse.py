@@ -70,6 +70,12 @@ class Comparison:
         return tuple(row for row in self.rows if row.scores)
 
     @property
+    def protocol(self) -> str:
+        """Name and hash of the rules that all scores are under."""
+        stamp = self.base.arm.finished[0].record["protocol"]
+        return f"{stamp['name']} {stamp['hash']}"
+
+    @property
     def base(self) -> Row:
         return next(row for row in self.rows if row.name == self.baseline)
 

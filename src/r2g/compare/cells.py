@@ -13,13 +13,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """`key` names files and anchors; `note` stands under the title."""
+    """`key` names files and anchors; `note` stands under the title; `protocol` is what its scores are under, if any."""
 
     key: str
     title: str
     note: str
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    protocol: str = ""
 
     def filled(self) -> "Table":
         """Without the columns in which nothing stands."""

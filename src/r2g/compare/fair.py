@@ -151,9 +151,8 @@ def memory_differs(runs: Sequence[Run]) -> list[str]:
     """Why their peaks of memory can't be compared; nothing if they can."""
     told = {
         "what was measured": {str((r.record.get("peak_memory") or {}).get("what")) for r in runs},
-        "running alone or in a gang": {str(r.record.get("ran", {}).get("how")) for r in runs},
     }
-    return [f"{what}: {', '.join(sorted(values))}" for what, values in told.items() if len(values) > 1]
+    return _shared(runs) + _several(told)
 
 
 def timing_differs(runs: Sequence[Run]) -> list[str]:
@@ -163,6 +162,18 @@ def timing_differs(runs: Sequence[Run]) -> list[str]:
         "device": {str(r.record.get("device")) for r in runs},
         "machine": {str(r.record.get("machine")) for r in runs},
         "precision": {str(r.record["config"]["train"].get("precision")) for r in runs},
-        "running alone or in a gang": {str(r.record.get("ran", {}).get("how")) for r in runs},
     }
+    return _shared(runs) + _several(told)
+
+
+def _several(told: Mapping[str, set[str]]) -> list[str]:
     return [f"{what}: {', '.join(sorted(values))}" for what, values in told.items() if len(values) > 1]
+
+
+def _shared(runs: Sequence[Run]) -> list[str]:
+    """Were there gangs among them, whose figures are those of all their arms?"""
+    ways = {str(r.record.get("ran", {}).get("how")) for r in runs}
+    if ways <= {"solo", "None"}:
+        return []
+    gangs = sorted(ways - {"solo", "None"})
+    return [f"what a process took that trained several runs isn't a run's own (ran: {', '.join(gangs)})"]

@@ -1,6 +1,7 @@
 """The report's tables as cells; how they look is for the writers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from r2g.compare import notes, pace
 from r2g.compare.analyse import Comparison, Row
@@ -9,6 +10,7 @@ from r2g.compare.draws import Difference, Estimate
 
 _PARTS = ("encoder", "projector", "llm")
 _GB = 1e9
+_OF_SCORES = ("scores", "differences", "seeds", "controls", "labels")
 CONTROLS = ("shuffled", "blank", "constant")
 
 
@@ -16,7 +18,14 @@ def tables(found: Comparison) -> list[Table]:
     """All tables, in the report's order."""
     made = [scores(found), differences(found), seeds(found), convergence(found), cost(found), controls(found)]
     made += [labels(found)] if any(row.labels for row in found.rows) else []
-    return [table.filled() for table in made]
+    return [_stamped(table.filled(), found.protocol) for table in made]
+
+
+def _stamped(table: Table, protocol: str) -> Table:
+    """A table of scores says which rules they are under."""
+    if table.key not in _OF_SCORES:
+        return table
+    return replace(table, note=f"{table.note} Protocol: {protocol}.", protocol=protocol)
 
 
 def scores(found: Comparison) -> Table:

@@ -48,7 +48,8 @@ def _rows(table: Table) -> list[str]:
 def tex(table: Table) -> str:
     """A tabular for booktabs."""
     columns = "".join("r" if table.numeric(i) else "l" for i in range(len(table.headers)))
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(table.headers), r"\midrule"]
+    lines = [f"% Scores under the protocol {table.protocol}"] if table.protocol else []
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(table.headers), r"\midrule"]
     lines += [_tex_row([cell.text for cell in row]) for row in table.rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -68,21 +69,47 @@ def csv_of(rows: Sequence[Sequence[object]]) -> str:
 def scores_csv(found: Comparison) -> str:
     """One line an arm and score."""
     rows: list[list[object]] = [
-        ["arm", "hash", "trainable", "trainable_percent", "score", "value", "low", "high", "seeds"]
+        [
+            "arm",
+            "hash",
+            "trainable",
+            "trainable_percent",
+            "score",
+            "value",
+            "low",
+            "high",
+            "seeds",
+            "protocol",
+        ]
     ]
     for row in found.scored:
         head = [row.name, row.arm.hash, row.trainable, row.percent]
-        rows += [[*head, name, e.value, e.low, e.high, len(e.seeds)] for name, e in row.scores.items()]
+        rows += [
+            [*head, name, e.value, e.low, e.high, len(e.seeds), found.protocol]
+            for name, e in row.scores.items()
+        ]
     return csv_of(rows)
 
 
 def differences_csv(found: Comparison) -> str:
     """One line an arm and score."""
-    head = ["arm", "baseline", "score", "difference", "low", "high", "p", "p_holm", "detectable", "verdict"]
+    head = [
+        "arm",
+        "baseline",
+        "score",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "detectable",
+        "verdict",
+        "protocol",
+    ]
     rows: list[list[object]] = [[*head]]
     for row in found.rows:
         for name, d in row.differences.items():
-            figures = [d.value, d.low, d.high, d.p, d.holm, d.detectable, d.verdict]
+            figures = [d.value, d.low, d.high, d.p, d.holm, d.detectable, d.verdict, found.protocol]
             rows.append([row.name, found.baseline, name, *figures])
     return csv_of(rows)
 
@@ -93,14 +120,36 @@ def runs_csv(found: Comparison) -> str:
     names = sorted({name for _, run in runs for name in run.record.get("scores", {})})
     axes = ["steps", "samples", "tokens", "seconds", "flops"]
     rows: list[list[object]] = [
-        ["arm", "seed", "run", "status", "trainable", "censored", *[f"{a}_to_target" for a in axes], *names]
+        [
+            "arm",
+            "seed",
+            "run",
+            "status",
+            "trainable",
+            "censored",
+            *[f"{a}_to_target" for a in axes],
+            "protocol",
+            *names,
+        ]
     ]
     for row, run in runs:
         way = next((one for one in row.reached if one.seed == run.seed), None)
         reached = [None] * len(axes) if way is None else [way.value.get(axis) for axis in axes]
         scores = [run.record.get("scores", {}).get(name) for name in names]
         censored = None if way is None else way.censored
-        rows.append([row.name, run.seed, run.id, run.status, row.trainable, censored, *reached, *scores])
+        rows.append(
+            [
+                row.name,
+                run.seed,
+                run.id,
+                run.status,
+                row.trainable,
+                censored,
+                *reached,
+                found.protocol,
+                *scores,
+            ]
+        )
     return csv_of(rows)
 
 
