@@ -37,7 +37,7 @@ sweep: $(READY)  ## many runs: make sweep S=tuning_modes; the same line again ru
 smoke: $(READY)  ## the whole way in seconds
 	$(BIN)/python -m r2g.run +experiment=smoke
 
-compare: $(READY)  ## the report of one question from its records: make compare Q=projectors
+compare: $(READY)  ## the report of one question from its records: make compare Q=tuning_modes
 	$(BIN)/python -m r2g.compare experiments/$(Q)
 
 check: $(READY)  ## format, lint, types, import layers

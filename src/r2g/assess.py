@@ -148,7 +148,7 @@ def controls(
     * shuffled: each study gets the report written for another study's image. Decoding doesn't look across studies,
       so this is what the model writes when the images are shuffled.
     * blank: the report written for a black image.
-    * constant: the one train report that is nearest to the other train reports (mean ROUGE-L).
+    * constant: of some train reports the one that is nearest to a sample of the others (mean ROUGE-L).
     """
     constant = constant_report(train, seed)
     variants = {

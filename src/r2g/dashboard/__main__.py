@@ -20,7 +20,7 @@ from r2g.core.registry import nearest
 if TYPE_CHECKING:
     from r2g.dashboard.build import Wanted
 
-_EXTRA = "wandb-workspaces is not installed: pip install 'r2g[dashboard]'"
+_EXTRA = "wandb-workspaces is not installed: in the checkout, pip install -e '.[dashboard]'"
 _HOW = (
     "Nothing was sent. The same line with --send sends it; python -m r2g.sync uploads the runs that it draws."
 )
