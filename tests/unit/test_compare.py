@@ -321,6 +321,7 @@ def test_the_headline_warns_of_seeds_that_lie_apart(source: Path) -> None:
         found.rows[-1].differences["label_f1_micro"] = replace(gap, seeds={"0": 0.3, "1": 0.3 + apart})
         return next(line for line in headline(found) if line.startswith("deep"))
 
+    assert "deep (26.5 times the trainable parameters)" in told(0.0)
     assert f"the seeds lie {1.1 * wide:.4f} apart, further than the interval is wide" in told(1.1 * wide)
     assert "apart" not in told(0.9 * wide)
 

@@ -27,7 +27,9 @@ def bundle() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise PlotlyMissing("report.html needs plotly: in the checkout, pip install -e '.[compare]'") from error
+        raise PlotlyMissing(
+            "report.html needs plotly: in the checkout, pip install -e '.[compare]'"
+        ) from error
     script = get_plotlyjs()
     if "</script" in script.lower():
         raise PlotlyMissing("this plotly's script can't stand inside a page")

@@ -46,7 +46,11 @@ def _against(found: Comparison, row: Row, name: str) -> str:
     gap = row.differences[name]
     facts = f"{signed(gap.value)} [{signed(gap.low)}, {signed(gap.high)}], adjusted p {_p(gap.holm)}"
     times = row.trainable / found.base.trainable if found.base.trainable else float("inf")
-    size = f"{times:.3g} times the trainable parameters"
+    size = (
+        "as many trainable parameters"
+        if f"{times:.2f}" == "1.00"
+        else f"{times:.3g} times the trainable parameters"
+    )
     if gap.verdict in ("higher", "lower"):
         seeds = f"all {len(gap.seeds)} seeds agree" if len(gap.seeds) > 1 else "one seed only"
         return f"{row.name} ({size}) is {gap.verdict}: {facts}; {seeds}{_apart(gap)}."
