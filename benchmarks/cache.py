@@ -36,7 +36,12 @@ STUDIES, BATCH = 64, 8
 
 def models(folder: Path) -> list[str]:
     """Write both directories; gives the words that name them."""
-    shape = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 7}
+    shape: dict[str, Any] = {
+        "embed_dim": 128,
+        "depths": [2, 2, 18, 2],
+        "num_heads": [4, 8, 16, 32],
+        "window_size": 7,
+    }
     SwinModel(SwinConfig(**shape), add_pooling_layer=False).save_pretrained(folder / "swin")
     llama().save_pretrained(folder / "llama")
     import r2g
@@ -95,7 +100,7 @@ def jpegs(rounds: int, count: int) -> dict[str, Any]:
                 writer.add(path, read(path)[:1])
         kept = FromStore((store,), {path: path for path in paths}, channels=3)
         for _ in range(rounds):
-            for way, reader in {"without": read, "with": kept}.items():
+            for way, reader in (("without", read), ("with", kept)):
                 started = time.perf_counter()
                 for path in paths:
                     reader(path).sum()  # so that mapped rows are really read

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from r2g import model, resident, session, together
-from r2g.budget import compose
+from r2g.config.compose import compose
 from r2g.core.tables import table
 from r2g.model import Batch, ReportGenerator
 

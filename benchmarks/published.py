@@ -77,7 +77,12 @@ class Swin(nn.Module):
 
 def llama() -> LlamaForCausalLM:
     """58 M parameters."""
-    shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
+    shape: dict[str, Any] = {
+        "hidden_size": 512,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+    }
     return LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, max_position_embeddings=512, **shape))
 
 
@@ -109,6 +114,9 @@ def apply(model: ReportGenerator, mode: str) -> None:
 
 class Published(nn.Module):
     """The published way, over the same modules."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, ours: ReportGenerator) -> None:
         super().__init__()
@@ -242,7 +250,7 @@ def decode_pair(rounds: int) -> dict[str, Any]:
         batch_size=DECODE_BATCH,
     )
     data = batches(1, DECODE_BATCH, False)[0]
-    models = {way: trainer(way, "shallow")[0].eval() for way in ("published", "ours")}
+    models: dict[str, Any] = {way: trainer(way, "shallow")[0].eval() for way in ("published", "ours")}
     rates: dict[str, list[float]] = {"published": [], "ours": []}
     for _ in range(rounds):
         for way, model in models.items():
