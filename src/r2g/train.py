@@ -17,7 +17,7 @@ from r2g.checkpoint import Progress
 from r2g.core import keys
 from r2g.core.convergence import Convergence, Curve, converge
 from r2g.data import Share, collate_for
-from r2g.halving import Halving, note, recall
+from r2g.halving import Halving, note, recall, remember
 from r2g.plan import plan_of
 from r2g.record import append_line, read_lines, write_lines
 from r2g.step import Arm, advance, attempt, optimizer_of, scaler_of
@@ -82,6 +82,11 @@ def fit(
             _show(bar, live)
             if stop and any(arm.trains for arm in arms):
                 _interrupt(arms, live, accelerator)
+    for arm in arms:
+        if arm.trains:
+            arm.error = RuntimeError(
+                f"left at step {arm.progress.step} of {arm.plan.total}: nothing let it go on"
+            )
     done = [arm.error or attempt(arm, accelerator, partial(finish, arm, accelerator)) for arm in arms]
     return [each or arm.error or RuntimeError("no result") for each, arm in zip(done, arms, strict=True)]
 
@@ -96,14 +101,19 @@ def _interrupt(arms: Sequence[Arm], saved: Sequence[Arm], accelerator: Accelerat
 
 
 def _going(arms: Sequence[Arm], accelerator: Accelerator, halving: Halving | None) -> list[Arm]:
-    """The arms that make the next step; at a rung, those that lose leave with a checkpoint."""
+    """The arms that make the next step; at a rung, those that lose leave with a checkpoint.
+
+    Arms that are taken up may stand beyond several rungs.
+    """
+    for _ in halving.rungs if halving else ():
+        live = [arm for arm in arms if arm.trains]
+        if halving is None or halving.going(live):
+            break
+        if left := halving.cut(arms):
+            for arm in [*(arm for arm in live if arm.trains), *left]:  # so that a restart doesn't cut anew
+                attempt(arm, accelerator, partial(save, arm, accelerator))
     live = [arm for arm in arms if arm.trains]
-    if halving is None:
-        return live
-    if left := halving.cut(live):
-        for arm in [*(arm for arm in live if arm.trains), *left]:  # so that a restart doesn't cut anew
-            save(arm, accelerator)
-    return halving.going([arm for arm in live if arm.trains])
+    return live if halving is None else halving.going(live)
 
 
 def _count(arms: Sequence[Arm], watch: _Watch) -> None:
@@ -177,6 +187,7 @@ def start(arm: Arm, accelerator: Accelerator) -> None:
         if rows and arm.tracker is not None:
             arm.tracker.replay(rows)
     accelerator.wait_for_everyone()
+    remember(arm, read_lines(arm.curve_file))
     set_modes(arm.model, arm.config.tuning.frozen_mode)
     share = Share(accelerator.process_index, accelerator.num_processes)
     collate = collate_for(arm.studies, arm.model.llm, settings)

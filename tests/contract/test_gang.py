@@ -181,7 +181,9 @@ def test_a_record_that_was_begun_otherwise_says_so(made: Any, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_search_stops_the_losing_arms_which_can_be_taken_up_again(made: Any, tmp_path: Path) -> None:
     arms = [(f"seed={seed}", f"train.learning_rate={rate}") for seed in (0, 1) for rate in (1e-3, 1e-6, 1e-4)]
-    configs = made(tmp_path, arms, "train.evals=5", "train.select=[{score: loss, weight: -1.0}]")
+    configs = made(
+        tmp_path, arms, "train.evals=5", "train.select=[{score: loss, weight: -1.0}]", "score.controls=false"
+    )
     halving = Halving(eta=2.0, metric="loss", rungs=(1, 2), keep=2)
     jobs = [gang.Job(config, {}) for config in configs]
     ends = gang.execute_gang(jobs, halving)
@@ -195,3 +197,55 @@ def test_a_search_stops_the_losing_arms_which_can_be_taken_up_again(made: Any, t
     assert sorted(end.status for end in again) == ["already there"] * 2 + ["halved"] * 4
     taken_up = gang.execute(configs[1], {})
     assert len(_losses(taken_up)) == 50
+
+
+_SEARCH = (
+    "train.steps=25",
+    "train.evals=5",
+    "train.select=[{score: loss, weight: -1.0}]",
+    "score.controls=false",
+)
+
+
+def _stopped_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, patched: Callable[[], list[gang.End]]
+) -> list[gang.End]:
+    """What a gang does that gets SIGTERM in a step."""
+    real = train.advance
+
+    def advance(live: Any, accelerator: Any) -> None:
+        if live[0].progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(live, accelerator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "advance", advance)
+        return patched()
+
+
+def test_a_search_over_runs_beyond_its_rungs_cuts_them_and_trains_the_others_to_the_end(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = made(tmp_path, [("seed=0",), ("train.learning_rate=1.0e-6",)], *_SEARCH)
+    ends = _stopped_at(15, monkeypatch, lambda: _ganged(configs))
+    assert [end.status for end in ends] == ["stopped"] * 2
+    halving = Halving(eta=2.0, metric="loss", rungs=(1, 2), keep=1)
+    ends = gang.execute_gang([gang.Job(config, {}) for config in configs], halving)
+    assert [end.status for end in ends] == ["finished", "halved"]
+    assert [len(_losses(end.record)) for end in ends] == [25, 16]
+    assert "after 5 steps" in str(ends[1].error)
+
+
+class _Closed(Halving):
+    """A search that lets nobody go on."""
+
+    def going(self, runs: Sequence[step.Arm]) -> list[step.Arm]:
+        return []
+
+
+def test_an_arm_that_nothing_lets_go_on_is_not_finished(made: Any, tmp_path: Path) -> None:
+    configs = made(tmp_path, [("seed=0",), ("seed=1",)], *_SEARCH)
+    halving = _Closed(eta=2.0, metric="loss", rungs=(1,), keep=1)
+    ends = gang.execute_gang([gang.Job(config, {}) for config in configs], halving)
+    assert [end.status for end in ends] == ["failed"] * 2
+    assert "left at step 0 of 25" in str(ends[0].error)
