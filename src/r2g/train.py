@@ -196,15 +196,20 @@ def start(arm: Arm, accelerator: Accelerator) -> None:
 
 
 def flush(arm: Arm, accelerator: Accelerator) -> None:
-    """Read the pending losses, write them to the curve and tell the tracker."""
+    """Read the pending losses, write them to the curve and tell the tracker.
+
+    Nothing is saved or judged before: a loss or gradient that isn't finite has spoiled the parameters by then.
+    """
     if not arm.pending:
         return
     sums = accelerator.reduce(torch.stack([row[keys.TRAIN_LOSS][0] for row in arm.pending]), "sum").tolist()
     for row, total in zip(arm.pending, sums, strict=True):
         row[keys.TRAIN_LOSS] = total / max(1, row[keys.TRAIN_LOSS][1])
-        row[keys.TRAIN_GRAD_NORM] = float(row[keys.TRAIN_GRAD_NORM])
+        row[keys.TRAIN_GRAD_NORM] = norm = float(row[keys.TRAIN_GRAD_NORM])
         if not math.isfinite(row[keys.TRAIN_LOSS]):
             raise FloatingPointError(f"the loss is {row[keys.TRAIN_LOSS]} at step {row[keys.STEP]}")
+        if not (math.isfinite(norm) or arm.scaler.is_enabled()):  # fp16's scaler leaves such an update out
+            raise FloatingPointError(f"the gradient's norm is {norm} at step {row[keys.STEP]}")
         if accelerator.is_main_process:
             append_line(arm.curve_file, row)
             if arm.tracker is not None:
