@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from r2g.record import append_line, read_lines, write_lines
 from r2g.step import Arm, advance, attempt, optimizer_of, scaler_of
 from r2g.tuning import set_modes, trainable
 
+_SCALER = "scaler"  # in a checkpoint's Progress.extra: fp16's loss scale, empty in other precisions
 _FLUSH = 10  # steps between reads of the loss: each read waits for the device
 # The validation scores of each arm, or why an arm has none.
 Validate = Callable[[Sequence[Arm]], Sequence[dict[str, float] | Exception]]
@@ -181,6 +182,7 @@ def start(arm: Arm, accelerator: Accelerator) -> None:
     if found is not None:
         arm.progress = found
         arm.progress.attempts += 1
+        arm.scaler.load_state_dict(found.extra.pop(_SCALER, arm.scaler.state_dict()))
     if accelerator.is_main_process:
         rows = [r for r in read_lines(arm.curve_file) if r[keys.STEP] <= arm.progress.step]
         write_lines(arm.curve_file, rows)
@@ -267,7 +269,10 @@ def save(arm: Arm, accelerator: Accelerator) -> None:
     """Write a checkpoint; the curve is flushed first, so that it is never behind."""
     flush(arm, accelerator)
     if accelerator.is_main_process:
-        checkpoint.save(arm.folder / "checkpoints", arm.model, arm.optimizer, arm.progress)
+        extra = {**arm.progress.extra, _SCALER: arm.scaler.state_dict()}
+        checkpoint.save(
+            arm.folder / "checkpoints", arm.model, arm.optimizer, replace(arm.progress, extra=extra)
+        )
     accelerator.wait_for_everyone()
 
 
