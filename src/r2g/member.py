@@ -62,10 +62,11 @@ class Run:
 
 
 def fail_all(runs: Iterable[Run], error: BaseException) -> None:
-    """An error that all of them share."""
+    """An error that all of them share; a run that failed or left a search before has its own."""
     for run in runs:
         if run.end is None:
-            run.fail(error)
+            own = None if run.arm is None else run.arm.error
+            run.fail(own or error)
 
 
 def tried(run: Run, action: Callable[[], T]) -> T | None:
