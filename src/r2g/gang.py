@@ -13,6 +13,7 @@ from r2g import assess, data, record, resident, session, show, thumbnails, train
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
 from r2g.core import filing
+from r2g.core.stopping import Interrupted, Terminable
 from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
 from r2g.halving import Halved, Halving
@@ -57,7 +58,7 @@ def execute_gang(jobs: Sequence[Job], halving: Halving | None = None) -> list[En
     try:
         _go(list(runs.values()), accelerator, halving)
         accelerator.wait_for_everyone()
-    except (KeyboardInterrupt, Exception) as error:
+    except (KeyboardInterrupt, Interrupted, Exception) as error:
         fail_all(runs.values(), error)
         if accelerator.num_processes > 1 and len(runs) > 1:
             raise  # the other processes may stand elsewhere: this launch is over
@@ -169,17 +170,21 @@ def _priced(run: Run, setup: Setup, known: dict[str, Flops]) -> Setup:
 
 def _train(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None = None) -> None:
     """Train, evaluate and record runs that are prepared; an error in what they share is theirs alone."""
-    try:
-        _train_and_score(runs, accelerator, halving)
-    except train.Interrupted:
-        raise
-    except Exception as error:
-        if accelerator.num_processes > 1:
+    with Terminable() as asked:
+        try:
+            _train_and_score(runs, accelerator, asked, halving)
+        except Interrupted as error:
+            fail_all(runs, error)
             raise
-        fail_all(runs, error)
+        except Exception as error:
+            if accelerator.num_processes > 1:
+                raise
+            fail_all(runs, error)
 
 
-def _train_and_score(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) -> None:
+def _train_and_score(
+    runs: Sequence[Run], accelerator: Accelerator, asked: Terminable, halving: Halving | None
+) -> None:
     for run in runs:
         if run.end is None:
             tried(run, partial(_begin, run))
@@ -187,14 +192,15 @@ def _train_and_score(runs: Sequence[Run], accelerator: Accelerator, halving: Hal
     arms = [run.arm for run in going if run.arm is not None]
     if not going:
         return
-    fitted = train.fit(arms, accelerator, partial(validate, going), halving)
+    fitted = train.fit(arms, accelerator, partial(validate, going), asked, halving)
     trained: list[tuple[Run, train.FitResult]] = []
     for run, result in zip(going, fitted, strict=True):
         if isinstance(result, Exception):
             run.fail(result)
         else:
             trained.append((run, result))
-    outcomes = examine([run for run, _ in trained], accelerator)
+    with asked.at_once("writing and scoring reports"):
+        outcomes = examine([run for run, _ in trained], accelerator)
     for (run, result), outcome in zip(trained, outcomes, strict=True):
         if isinstance(outcome, Exception):
             run.fail(outcome)

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
 
-from r2g import record, session, train
+from r2g import record, session
 from r2g.config.schema import RunConfig
+from r2g.core.stopping import Interrupted
 from r2g.halving import Halved
 from r2g.session import RunFailed, Setup
 from r2g.step import Arm
@@ -53,9 +54,13 @@ class Run:
         if isinstance(error, RunFailed):  # refused: nothing of it was begun
             told = error
         else:
-            told = session.ended_record(self.folder, self.frame, error, self.started, self.accelerator)
+            begun = self.arm is not None and self.arm.progress.step > 0
+            training = asdict(self.arm.progress) if self.arm is not None and begun else None
+            told = session.ended_record(
+                self.folder, self.frame, error, self.started, self.accelerator, training
+            )
             told.__cause__ = error
-        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         status = "stopped" if stopped else "halved" if isinstance(error, Halved) else "failed"
         self.end = End(status, self.folder.partial, told)
         self.setup = self.arm = self.tracker = None

@@ -19,6 +19,7 @@ from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import filing, labels, memory, ngrams
 from r2g.core.speed import slowdown
+from r2g.core.stopping import Interrupted
 from r2g.core.types import SPLITS, Cleaner, Prediction, Section
 from r2g.datasets._fingerprint import image_hashes
 from r2g.halving import Halved
@@ -332,14 +333,18 @@ def ended_record(
     error: BaseException,
     started: float,
     accelerator: Accelerator,
+    training: Mapping[str, Any] | None = None,
 ) -> RunFailed:
-    """The record of a run that failed or was stopped, unless a finished one stands; gives what is to be raised."""
+    """The record of a run that failed or was stopped, unless a finished one stands; gives what is to be raised.
+
+    `training` is how far it came, if it began.
+    """
     said = f"{type(error).__name__}: {error}"
     if folder.finished() is not None:
         return RunFailed(f"{said}\nthis config's finished record is in {folder.final}")
     path = folder.partial / "record.json"
     if accelerator.is_main_process:
-        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt | Halved)
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | Halved)
         before = record.read(folder.partial) if path.is_file() else {}
         told = {
             "type": type(error).__name__,
@@ -347,6 +352,7 @@ def ended_record(
             "trace": "".join(traceback.format_exception(error)),
         }
         row = {**before, **frame, "status": "stopped" if stopped else "failed", "error": told}
+        row |= {} if training is None else {"training": dict(training)}
         row["data"] = {**before.get("data", {}), **frame["data"]}  # without data, its fingerprint stays
         record.write_json(path, row | {"wall_seconds": time.time() - started})
     return RunFailed(f"{said}\nrecord: {path}")

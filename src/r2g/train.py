@@ -1,7 +1,6 @@
 """The training loop: one for one arm or many, the same on one process or several, exact after a restart."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from r2g import checkpoint
 from r2g.checkpoint import Progress
 from r2g.core import keys
 from r2g.core.convergence import Convergence, Curve, converge
+from r2g.core.stopping import Interrupted, Terminable
 from r2g.data import Share, collate_for
 from r2g.halving import Halving, note, recall, remember
 from r2g.plan import plan_of
@@ -27,10 +27,6 @@ _SCALER = "scaler"  # in a checkpoint's Progress.extra: fp16's loss scale, empty
 _FLUSH = 10  # steps between reads of the loss: each read waits for the device
 # The validation scores of each arm, or why an arm has none.
 Validate = Callable[[Sequence[Arm]], Sequence[dict[str, float] | Exception]]
-
-
-class Interrupted(RuntimeError):
-    """The run was asked to stop (SIGTERM); a checkpoint has been written."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,17 @@ class _Watch:
 
 
 def fit(
-    arms: Sequence[Arm], accelerator: Accelerator, validate: Validate, halving: Halving | None = None
+    arms: Sequence[Arm],
+    accelerator: Accelerator,
+    validate: Validate,
+    asked: Terminable,
+    halving: Halving | None = None,
 ) -> list[FitResult | Exception]:
     """Train the arms side by side, each to its own best checkpoint; an arm that fails gives its error instead.
 
     Several arms must share their llm's network, frozen and at rest. With `halving`, losing arms leave early, each
-    with a checkpoint and the error Halved. Raises Interrupted after a SIGTERM, with a checkpoint written for each.
+    with a checkpoint and the error Halved. After a SIGTERM (`asked`) the loop finishes its step, saves each arm and
+    raises Interrupted. An arm that ends is saved too, so that what follows can be done again without training.
     """
     if len({id(arm.model.llm.network) for arm in arms}) > 1:
         raise ValueError("arms that train side by side must share one llm")
@@ -69,7 +70,7 @@ def fit(
     quiet = None if accelerator.is_main_process else True
     began = max((arm.progress.step for arm in arms if arm.trains), default=0)
     total = max((arm.plan.total for arm in arms if arm.trains), default=0)
-    with _Terminable() as asked, tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
+    with tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
         watch, saved = _Watch(), time.monotonic()
         while live := _going(arms, accelerator, halving):
             advance(live, accelerator)
@@ -146,13 +147,8 @@ def _settle(
         arm.ended = over(arm)
         steps = arm.config.train.checkpoint_steps
         by_step = steps is not None and arm.progress.step % steps == 0
-        kept = (
-            len(arms) > 1 if arm.ended else stop or by_time or by_step
-        )  # for when the others are interrupted
-        if kept:
+        if arm.ended or stop or by_time or by_step:
             attempt(arm, accelerator, partial(save, arm, accelerator))
-        elif arm.ended:
-            attempt(arm, accelerator, partial(flush, arm, accelerator))
     watch.lap()
 
 
@@ -282,23 +278,6 @@ def _any(flags: Sequence[bool], accelerator: Accelerator) -> list[bool]:
         return list(flags)
     votes = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
     return [vote > 0 for vote in accelerator.reduce(votes, "sum").tolist()]
-
-
-class _Terminable:
-    """While inside, SIGTERM only sets a flag: the loop finishes its step, saves and stops."""
-
-    def __init__(self) -> None:
-        self.flag = False
-
-    def __enter__(self) -> "_Terminable":
-        self._old = signal.signal(signal.SIGTERM, self._set)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._old)
-
-    def _set(self, *_: object) -> None:
-        self.flag = True
 
 
 def finish(arm: Arm, accelerator: Accelerator) -> FitResult:
