@@ -111,10 +111,12 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
 
 def _check(run: Run, raw: Any, print_: str, search: bool) -> None:
     """What there is of this run: a finished record, a beginning on this data, or nothing."""
-    done = run.folder.finished()
+    if run.folder.finished() is None:
+        run.hold()
+    done = run.folder.finished()  # perhaps by the launch that held it until now
     if done is not None:
         session.already(done, print_, run.folder, run.accelerator)
-        run.end = End("already there", run.folder.final)
+        run.over(End("already there", run.folder.final, best=done["training"].get("best")))
         return
     session.require_selectable(run.config, raw)
     session.require_same_data(run.folder.partial, print_)
@@ -239,5 +241,4 @@ def _record(run: Run, fitted: train.FitResult, outcome: assess.Evaluation) -> No
         show.curve(fitted)
         show.end(result, outcome, folder.final)
     run.accelerator.wait_for_everyone()
-    run.end = End("finished", folder.final)
-    run.setup = run.arm = None
+    run.over(End("finished", folder.final, best=fitted.progress.best))
