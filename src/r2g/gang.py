@@ -1,5 +1,6 @@
 """Runs from settings to records on one resident llm; a single run is a gang of one."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from r2g.judging import examine, validate
 from r2g.member import End, Run, fail_all, tried
 from r2g.session import RunFailed, Setup
 from r2g.step import Arm
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,14 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
     raw = session.on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
     print_ = fingerprint(raw, config.paths.cache)
     for run in runs:
-        tried(run, partial(_check, run, raw, print_, halving is not None))
+        tried(run, partial(_check, run, raw, print_, halving))
     waiting = [run for run in runs if run.end is None]
     if not waiting:
         return
     if len(waiting) == 1:
         _mark(waiting, {"how": "solo"})
         tried(waiting[0], partial(_prepare, waiting[0], raw, print_))
-        _train(waiting, accelerator)
+        _train(waiting, accelerator, halving)
         return
     shared = resident.reside(config, accelerator.device, session.DTYPES[config.train.precision])
     hashes = image_hashes(raw, config.paths.cache)
@@ -102,6 +105,9 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
     gang = [run for run in waiting if tried(run, partial(prepare, run))]
     turns = [run for run in waiting if run.end is None and run not in gang]
     _mark(gang, {"how": "gang" if len(gang) > 1 else "turn", "arms": len(gang)})
+    if halving is not None and turns:
+        names = ", ".join(run.folder.final.name for run in turns)
+        _LOG.warning("%d runs change the llm, so they don't compete in the search: %s", len(turns), names)
     _train(gang, accelerator, halving)
     for run in turns:  # one at a time, so that the memory of one is enough
         _mark([run], {"how": "turn", "arms": 1})
@@ -109,7 +115,7 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
         _train([run], accelerator)
 
 
-def _check(run: Run, raw: Any, print_: str, search: bool) -> None:
+def _check(run: Run, raw: Any, print_: str, halving: Halving | None) -> None:
     """What there is of this run: a finished record, a beginning on this data, or nothing."""
     if run.folder.finished() is None:
         run.hold()
@@ -118,12 +124,16 @@ def _check(run: Run, raw: Any, print_: str, search: bool) -> None:
         session.already(done, print_, run.folder, run.accelerator)
         run.over(End("already there", run.folder.final, best=done["training"].get("best")))
         return
+    if halving is not None:
+        session.require_ranked(run.config, halving.metric)
     session.require_selectable(run.config, raw)
     session.require_same_data(run.folder.partial, print_)
     path = run.folder.partial
-    error = record.read(path).get("error", {}) if (path / "record.json").is_file() else {}
-    if search and error.get("type") == Halved.__name__:
-        run.end = End("halved", path, RunFailed(error["message"]))
+    before = record.read(path) if (path / "record.json").is_file() else {}
+    error = before.get("error", {})
+    if halving is not None and error.get("type") == Halved.__name__:
+        best = before.get("training", {}).get("best")
+        run.over(End("halved", path, RunFailed(error["message"]), best))
         return
     run.frame["data"]["fingerprint"] = print_
 

@@ -1,14 +1,19 @@
 """A search that stops losing arms early: synchronous successive halving (arXiv 1502.07943) inside a gang."""
 
+import logging
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r2g import record
+from r2g.config.resolve import to_tree
 from r2g.core import keys
 from r2g.core.checks import Checks, above_zero, at_least
 from r2g.step import Arm
 
+_LOG = logging.getLogger(__name__)
 # In Progress.extra: rungs passed, the scores of the last validation, and why the arm left.
 _RUNG, _VAL, _LEFT = "rung", "val", "left"
 _CURVE = keys.val("")
@@ -22,8 +27,9 @@ class Halved(RuntimeError):
 class Halving:
     """After each of the validations named in `rungs` (1 is the first), one arm in `eta` goes on, but at least `keep`.
 
-    `metric` is a validation score, or `select` for the run's own selection; more is better, of `loss` less.
-    All arms are validated at a rung before any goes on.
+    `metric` is a validation score, or `select` for the run's own selection; more is better, of `loss` less. An arm's
+    is the mean over its seeds in the gang, which go on or leave together. All arms are validated at a rung before any
+    goes on.
     """
 
     eta: float
@@ -43,30 +49,40 @@ class Halving:
         return [run for run in runs if not self._waits(run)]
 
     def cut(self, runs: Sequence[Arm]) -> list[Arm]:
-        """Once all that train wait at a rung: let the best pass, give the others, each with its error; before, nobody.
+        """Once all that train wait at a rung: let the best arms pass, give the runs of the others each its error.
 
-        Ranked is by the scores at that rung, however far a run came since. Runs that passed it before are ranked
-        again, so that one that comes late has to be as good, but they stay.
+        Until then nobody leaves. Ranked is by the scores at that rung, however far a run came since. Arms that passed
+        it before are ranked again, so that one that comes late has to be as good, but they stay.
         """
         live = [run for run in runs if run.trains]
         if not live or not all(self._waits(run) for run in live):
             return []
         rung = min(_passed(run) for run in live)
-        here = [run for run in runs if run.error is None and self._score(run, rung) is not None]
-        ranked = sorted(here, key=lambda run: self._worth(run, rung), reverse=True)
-        stay = max(self.keep, math.ceil(len(here) / self.eta))
+        arms = sorted(self._arms(runs, rung), key=lambda arm: self._worth(arm, rung), reverse=True)
+        stay = max(self.keep, math.ceil(len(arms) / self.eta))
         left = []
-        for place, run in enumerate(ranked, 1):
-            if not run.trains or _passed(run) > rung:
-                continue
-            if place <= stay:
-                run.progress.extra[_RUNG] = rung + 1
-                continue
-            worth = f"by {self.metric} ({self._score(run, rung):.4g})"
-            told = f"number {place} of {len(here)} {worth} after {self._step(run, rung)} steps"
-            run.progress.extra[_LEFT], run.error = told, Halved(told)
-            left.append(run)
+        for place, arm in enumerate(arms, 1):
+            passes = place <= stay or any(_passed(run) > rung for run in arm if run.error is None)
+            for run in [run for run in arm if run.trains and _passed(run) == rung]:
+                if passes:
+                    run.progress.extra[_RUNG] = rung + 1
+                else:
+                    told = f"number {place} of {len(arms)} by {self._told(arm, rung)}"
+                    run.progress.extra[_LEFT] = f"{told} after {self._step(run, rung)} steps"
+                    run.error = Halved(run.progress.extra[_LEFT])
+                    left.append(run)
         return left
+
+    def _arms(self, runs: Sequence[Arm], rung: int) -> list[list[Arm]]:
+        """The runs that differ only in their seed, together, if one of them stood at the rung and is in the search."""
+        arms: dict[str, list[Arm]] = {}
+        for run in runs:
+            arms.setdefault(record.run_id(to_tree(run.config), seed=False), []).append(run)
+        return [
+            arm
+            for arm in arms.values()
+            if any(run.error is None and self._score(run, rung) is not None for run in arm)
+        ]
 
     def _waits(self, run: Arm) -> bool:
         rung = _passed(run)
@@ -94,11 +110,35 @@ class Halving:
             raise ValueError(f"halving.metric is {self.metric}; validation gives {', '.join(scores)}")
         return float(scores[self.metric])
 
-    def _worth(self, run: Arm, rung: int) -> float:
-        score = self._score(run, rung)
-        if score is None or math.isnan(score):
+    def _scores(self, arm: Sequence[Arm], rung: int) -> list[float]:
+        found = [self._score(run, rung) for run in arm]
+        return [score for score in found if score is not None]
+
+    def _worth(self, arm: Sequence[Arm], rung: int) -> float:
+        """The mean over an arm's seeds, more is better; with a seed that diverged, an arm is worth nothing."""
+        mean = statistics.fmean(self._scores(arm, rung))
+        if math.isnan(mean) or any(isinstance(run.error, FloatingPointError) for run in arm):
             return -math.inf
-        return -score if self.metric == "loss" else score
+        return -mean if self.metric == "loss" else mean
+
+    def _told(self, arm: Sequence[Arm], rung: int) -> str:
+        scores = self._scores(arm, rung)
+        seeds = f", the mean of {len(scores)} seeds" if len(scores) > 1 else ""
+        diverged = (
+            ", a seed diverged" if any(isinstance(run.error, FloatingPointError) for run in arm) else ""
+        )
+        return f"{self.metric} ({statistics.fmean(scores):.4g}{seeds}{diverged})"
+
+
+def warn_of_split(gangs: int) -> None:
+    """Say that a search which doesn't fit into one gang is several searches."""
+    if gangs > 1:
+        _LOG.warning(
+            "the search is split into %d gangs, and each is halved apart: arms are ranked only among those of their "
+            "gang, and so is an arm whose seeds fell into two. Raise hydra.launcher.max_arms and memory_gb, or sweep "
+            "only over what can share an llm",
+            gangs,
+        )
 
 
 def recall(arm: Arm, search: bool) -> None:

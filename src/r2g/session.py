@@ -18,6 +18,7 @@ from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import filing, labels, memory, ngrams
+from r2g.core.registry import nearest
 from r2g.core.speed import slowdown
 from r2g.core.stopping import Interrupted
 from r2g.core.types import SPLITS, Cleaner, Prediction, Section
@@ -84,6 +85,18 @@ def require_selectable(config: RunConfig, raw: Any) -> None:
         raise ValueError(
             f"train.select asks for what can't be had here ({reasons}); select by another score, such as "
             "train.select=[{score: loss, weight: -1.0}] or [{score: bleu_4, weight: 1.0}]"
+        )
+
+
+def require_ranked(config: RunConfig, metric: str) -> None:
+    """A search can rank the run: each of its validations gives the metric. Raises RunFailed, and nothing is written."""
+    metrics = assess.metrics_for([term.score for term in config.train.select], config.score.metrics)
+    given = [name for found in metrics.values() for name in found.names if "/" not in name]
+    names = ["select", "loss", *given]
+    if metric not in names:
+        raise RunFailed(
+            f"hydra.launcher.halving.metric: a validation of this run gives no '{metric}'{nearest(metric, names)} "
+            f"(there are: {', '.join(names)}; train.select names what else is to be computed)"
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from r2g.checkpoint import Progress
 from r2g.config.schema import RunConfig
-from r2g.halving import Halved, Halving, note, recall, remember
+from r2g.halving import Halved, Halving, note, recall, remember, warn_of_split
 from r2g.step import Arm
 
 Made = Callable[..., Arm]
@@ -76,6 +76,47 @@ def test_a_run_that_comes_late_has_to_be_as_good_as_those_that_passed(made: Made
     assert halving.cut([passed, better]) == []
     assert _rungs([passed, worse, better]) == [1, 0, 1]
     assert passed.error is None
+
+
+def test_an_arm_is_worth_the_mean_of_its_seeds_which_stay_together(made: Made) -> None:
+    halving = Halving(eta=2.0, metric="loss", rungs=(1,), keep=1)
+    uneven = [made([loss], seed, rate=1e-3) for seed, loss in enumerate((0.1, 3.0))]
+    even = [made([loss], seed, rate=1e-4) for seed, loss in enumerate((1.0, 1.2))]
+    assert halving.cut([*uneven, *even]) == uneven
+    assert str(uneven[0].error) == "number 2 of 2 by loss (1.55, the mean of 2 seeds) after 5 steps"
+    assert _rungs(even) == [1, 1]
+
+
+def test_keep_counts_arms(made: Made) -> None:
+    halving = Halving(eta=9.0, metric="loss", rungs=(1,), keep=2)
+    runs = [made([loss], seed, rate=loss / 1e3) for loss in (1.0, 2.0, 3.0) for seed in (0, 1)]
+    assert halving.cut(runs) == runs[4:]
+
+
+def test_an_arm_is_not_judged_by_the_seeds_that_did_not_diverge(made: Made) -> None:
+    halving = Halving(eta=2.0, metric="loss", rungs=(1,), keep=1)
+    good, diverged, other = made([0.1], 0), made([], 1), made([1.0], 0, rate=1e-4)
+    diverged.error = FloatingPointError("the loss is nan")
+    assert halving.cut([good, diverged, other]) == [good]
+    assert "(0.1, a seed diverged)" in str(good.error)
+
+
+def test_a_seed_that_comes_late_goes_where_its_arm_went(made: Made) -> None:
+    halving = Halving(eta=2.0, metric="loss", rungs=(1,), keep=1)
+    first, other = made([1.0], 0), made([2.0], 0, rate=1e-4)
+    assert halving.cut([first, other]) == [other]
+    late = made([9.0], 1)
+    assert halving.cut([late, first, other]) == []  # `first` is on its way to the end
+    first.ended = True
+    assert halving.cut([late, first, other]) == []
+    assert late.progress.extra["rung"] == 1
+
+
+def test_a_search_that_is_split_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_split(1)
+    assert not caplog.records
+    warn_of_split(3)
+    assert "split into 3 gangs" in caplog.text
 
 
 def test_validations_of_earlier_attempts_come_from_the_curve(made: Made) -> None:
