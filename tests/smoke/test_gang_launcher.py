@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-_MANY = ["-m", "r2g.run", "-m", "+experiment=smoke", "hydra/launcher=gang", "track=none", "train.device=cpu"]
-_MANY += ["score.controls=false"]
+_EACH = ["+experiment=smoke", "track=none", "train.device=cpu", "score.controls=false"]
+_MANY = ["-m", "r2g.run", "-m", "hydra/launcher=gang", *_EACH]
+_BATCH = ["train.batch_size=7", "train.micro_batch=3"]
 
 
 def _go(words: list[str], outputs: Path, *launch: str) -> subprocess.CompletedProcess[str]:
@@ -101,9 +102,14 @@ _ALIKE = (
 )
 
 
-def _on_one_and_two(words: list[str], folder: Path) -> list[dict[str, dict[str, Any]]]:
+def _on_one_and_two(arms: list[list[str]], folder: Path, *launcher: str) -> list[dict[str, dict[str, Any]]]:
     """The records by id, whatever became of the runs, of one process and of two."""
-    done = [_go(words, folder / "one"), _go([*words, "train.processes=2"], folder / "two", *_TWO)]
+    done = []
+    for name, launch, more in (("one", [], []), ("two", _TWO, ["train.processes=2"])):
+        words = [*_EACH, f"paths.outputs={folder / name}", *more]
+        jobs = folder / f"{name}.json"
+        jobs.write_text(json.dumps([{"number": i, "words": words + arm} for i, arm in enumerate(arms)]))
+        done.append(_go([*_MANY, f"hydra.launcher.jobs={jobs}", *launcher], folder / name, *launch))
     for each in done:
         assert each.returncode == 0, each.stderr[-3000:]
     found = [{r["id"]: r for r in _records(folder / name)} for name in ("one", "two")]
@@ -118,10 +124,7 @@ def _on_one_and_two(words: list[str], folder: Path) -> list[dict[str, dict[str, 
 
 @pytest.mark.slow
 def test_two_processes_train_a_gang_as_one_does(tmp_path: Path) -> None:
-    jobs = tmp_path / "jobs.json"
-    jobs.write_text(json.dumps([{"number": i, "words": arm} for i, arm in enumerate(_ALIKE)]))
-    words = [*_MANY, f"hydra.launcher.jobs={jobs}", "train.batch_size=7", "train.micro_batch=3"]
-    one, two = _on_one_and_two(words, tmp_path)
+    one, two = _on_one_and_two([_BATCH + arm for arm in _ALIKE], tmp_path)
     assert sorted(r["ran"]["how"] for r in two.values()) == ["gang"] * 4 + ["turn"]
     for name, told in one.items():
         assert told["status"] == two[name]["status"] == "finished"
@@ -130,11 +133,14 @@ def test_two_processes_train_a_gang_as_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_halve_a_search_as_one_does(tmp_path: Path) -> None:
-    words = [*_MANY, "train.learning_rate=1.0e-2,1.0e-3,1.0e-6", "seed=0,1", "train.batch_size=7"]
-    words += ["train.micro_batch=3", "train.steps=9", "train.evals=3"]
-    words += ["train.select=[{score: loss, weight: -1.0}]"]
-    words += ["hydra.launcher.halving={eta: 2, metric: loss, rungs: [1, 2], keep: 1}"]
-    one, two = _on_one_and_two(words, tmp_path)
+    words = [*_BATCH, "train.steps=9", "train.evals=3", "train.select=[{score: loss, weight: -1.0}]"]
+    arms = [
+        [*words, f"train.learning_rate={rate}", f"seed={seed}"]
+        for rate in (1e-2, 1e-3, 1e-6)
+        for seed in (0, 1)
+    ]
+    search = "hydra.launcher.halving={eta: 2, metric: loss, rungs: [1, 2], keep: 1}"
+    one, two = _on_one_and_two(arms, tmp_path, search)
     assert sorted(r["status"] for r in two.values()) == ["finished"] * 2 + ["stopped"] * 4
     for name, told in one.items():
         other = two[name]
