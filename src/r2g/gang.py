@@ -1,5 +1,6 @@
 """Runs from settings to records on one resident llm; a single run is a gang of one."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from r2g import assess, data, record, resident, session, show, thumbnails, train
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
 from r2g.core import filing
+from r2g.core.stopping import Interrupted, Terminable
 from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
 from r2g.halving import Halved, Halving
@@ -20,6 +22,8 @@ from r2g.judging import examine, validate
 from r2g.member import End, Run, fail_all, tried
 from r2g.session import RunFailed, Setup
 from r2g.step import Arm
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def execute_gang(jobs: Sequence[Job], halving: Halving | None = None) -> list[En
     try:
         _go(list(runs.values()), accelerator, halving)
         accelerator.wait_for_everyone()
-    except (KeyboardInterrupt, Exception) as error:
+    except (KeyboardInterrupt, Interrupted, Exception) as error:
         fail_all(runs.values(), error)
         if accelerator.num_processes > 1 and len(runs) > 1:
             raise  # the other processes may stand elsewhere: this launch is over
@@ -86,14 +90,14 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
     raw = session.on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
     print_ = fingerprint(raw, config.paths.cache)
     for run in runs:
-        tried(run, partial(_check, run, raw, print_, halving is not None))
+        tried(run, partial(_check, run, raw, print_, halving))
     waiting = [run for run in runs if run.end is None]
     if not waiting:
         return
     if len(waiting) == 1:
         _mark(waiting, {"how": "solo"})
         tried(waiting[0], partial(_prepare, waiting[0], raw, print_))
-        _train(waiting, accelerator)
+        _train(waiting, accelerator, halving)
         return
     shared = resident.reside(config, accelerator.device, session.DTYPES[config.train.precision])
     hashes = image_hashes(raw, config.paths.cache)
@@ -101,6 +105,9 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
     gang = [run for run in waiting if tried(run, partial(prepare, run))]
     turns = [run for run in waiting if run.end is None and run not in gang]
     _mark(gang, {"how": "gang" if len(gang) > 1 else "turn", "arms": len(gang)})
+    if halving is not None and turns:
+        names = ", ".join(run.folder.final.name for run in turns)
+        _LOG.warning("%d runs change the llm, so they don't compete in the search: %s", len(turns), names)
     _train(gang, accelerator, halving)
     for run in turns:  # one at a time, so that the memory of one is enough
         _mark([run], {"how": "turn", "arms": 1})
@@ -108,19 +115,25 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
         _train([run], accelerator)
 
 
-def _check(run: Run, raw: Any, print_: str, search: bool) -> None:
+def _check(run: Run, raw: Any, print_: str, halving: Halving | None) -> None:
     """What there is of this run: a finished record, a beginning on this data, or nothing."""
-    done = run.folder.finished()
+    if run.folder.finished() is None:
+        run.hold()
+    done = run.folder.finished()  # perhaps by the launch that held it until now
     if done is not None:
         session.already(done, print_, run.folder, run.accelerator)
-        run.end = End("already there", run.folder.final)
+        run.over(End("already there", run.folder.final, best=done["training"].get("best")))
         return
+    if halving is not None:
+        session.require_ranked(run.config, halving.metric)
     session.require_selectable(run.config, raw)
     session.require_same_data(run.folder.partial, print_)
     path = run.folder.partial
-    error = record.read(path).get("error", {}) if (path / "record.json").is_file() else {}
-    if search and error.get("type") == Halved.__name__:
-        run.end = End("halved", path, RunFailed(error["message"]))
+    before = record.read(path) if (path / "record.json").is_file() else {}
+    error = before.get("error", {})
+    if halving is not None and error.get("type") == Halved.__name__:
+        best = before.get("training", {}).get("best")
+        run.over(End("halved", path, RunFailed(error["message"]), best))
         return
     run.frame["data"]["fingerprint"] = print_
 
@@ -169,17 +182,21 @@ def _priced(run: Run, setup: Setup, known: dict[str, Flops]) -> Setup:
 
 def _train(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None = None) -> None:
     """Train, evaluate and record runs that are prepared; an error in what they share is theirs alone."""
-    try:
-        _train_and_score(runs, accelerator, halving)
-    except train.Interrupted:
-        raise
-    except Exception as error:
-        if accelerator.num_processes > 1:
+    with Terminable() as asked:
+        try:
+            _train_and_score(runs, accelerator, asked, halving)
+        except Interrupted as error:
+            fail_all(runs, error)
             raise
-        fail_all(runs, error)
+        except Exception as error:
+            if accelerator.num_processes > 1:
+                raise
+            fail_all(runs, error)
 
 
-def _train_and_score(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) -> None:
+def _train_and_score(
+    runs: Sequence[Run], accelerator: Accelerator, asked: Terminable, halving: Halving | None
+) -> None:
     for run in runs:
         if run.end is None:
             tried(run, partial(_begin, run))
@@ -187,14 +204,15 @@ def _train_and_score(runs: Sequence[Run], accelerator: Accelerator, halving: Hal
     arms = [run.arm for run in going if run.arm is not None]
     if not going:
         return
-    fitted = train.fit(arms, accelerator, partial(validate, going), halving)
+    fitted = train.fit(arms, accelerator, partial(validate, going), asked, halving)
     trained: list[tuple[Run, train.FitResult]] = []
     for run, result in zip(going, fitted, strict=True):
         if isinstance(result, Exception):
             run.fail(result)
         else:
             trained.append((run, result))
-    outcomes = examine([run for run, _ in trained], accelerator)
+    with asked.at_once("writing and scoring reports"):
+        outcomes = examine([run for run, _ in trained], accelerator)
     for (run, result), outcome in zip(trained, outcomes, strict=True):
         if isinstance(outcome, Exception):
             run.fail(outcome)
@@ -233,5 +251,4 @@ def _record(run: Run, fitted: train.FitResult, outcome: assess.Evaluation) -> No
         show.curve(fitted)
         show.end(result, outcome, folder.final)
     run.accelerator.wait_for_everyone()
-    run.end = End("finished", folder.final)
-    run.setup = run.arm = None
+    run.over(End("finished", folder.final, best=fitted.progress.best))

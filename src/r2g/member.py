@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
-from r2g import record, session, train
+from r2g import record, session
 from r2g.config.schema import RunConfig
+from r2g.core.lock import Held, Lock
+from r2g.core.stopping import Interrupted
 from r2g.halving import Halved
 from r2g.session import RunFailed, Setup
 from r2g.step import Arm
@@ -19,11 +22,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended: `finished`, `already there`, `failed`, `stopped` or `halved`; its record, and its error."""
+    """How a run ended: `finished`, `already there`, `failed`, `stopped` or `halved`; its record, and its error.
+
+    `best` is its best validation selection, also of one that a search left behind.
+    """
 
     status: str
     record: Path
     error: RunFailed | None = None
+    best: float | None = None
 
 
 @dataclass(eq=False)
@@ -40,11 +47,32 @@ class Run:
     tracker: Any = None
     end: End | None = None
 
+    def __post_init__(self) -> None:
+        self._lock = Lock(self.folder.partial)
+
     @property
     def ready(self) -> Setup:
         if self.setup is None:
             raise RuntimeError(f"{self.folder.final} isn't prepared")
         return self.setup
+
+    def hold(self) -> None:
+        """Keep other launches out of the folder. Raises RunFailed, on all processes, when one is in it."""
+        told: list[str | None] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                self._lock.take()
+            except Held as error:
+                told = [str(error)]
+        held = broadcast_object_list(told)[0]
+        if held is not None:
+            raise RunFailed(held)
+
+    def over(self, end: End) -> None:
+        """Keep how it ended, and let go of all else."""
+        self.end = end
+        self.setup = self.arm = self.tracker = None
+        self._lock.release(self.folder.final if end.status == "finished" else None)
 
     def fail(self, error: BaseException) -> None:
         """Write the error into the record, unless a finished one stands."""
@@ -53,19 +81,24 @@ class Run:
         if isinstance(error, RunFailed):  # refused: nothing of it was begun
             told = error
         else:
-            told = session.ended_record(self.folder, self.frame, error, self.started, self.accelerator)
+            begun = self.arm is not None and self.arm.progress.step > 0
+            training = asdict(self.arm.progress) if self.arm is not None and begun else None
+            told = session.ended_record(
+                self.folder, self.frame, error, self.started, self.accelerator, training
+            )
             told.__cause__ = error
-        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt)
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         status = "stopped" if stopped else "halved" if isinstance(error, Halved) else "failed"
-        self.end = End(status, self.folder.partial, told)
-        self.setup = self.arm = self.tracker = None
+        best = None if self.arm is None else self.arm.progress.best
+        self.over(End(status, self.folder.partial, told, best))
 
 
 def fail_all(runs: Iterable[Run], error: BaseException) -> None:
-    """An error that all of them share."""
+    """An error that all of them share; a run that failed or left a search before has its own."""
     for run in runs:
         if run.end is None:
-            run.fail(error)
+            own = None if run.arm is None else run.arm.error
+            run.fail(own or error)
 
 
 def tried(run: Run, action: Callable[[], T]) -> T | None:

@@ -18,7 +18,9 @@ from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import filing, labels, memory, ngrams
+from r2g.core.registry import nearest
 from r2g.core.speed import slowdown
+from r2g.core.stopping import Interrupted
 from r2g.core.types import SPLITS, Cleaner, Prediction, Section
 from r2g.datasets._fingerprint import image_hashes
 from r2g.halving import Halved
@@ -83,6 +85,18 @@ def require_selectable(config: RunConfig, raw: Any) -> None:
         raise ValueError(
             f"train.select asks for what can't be had here ({reasons}); select by another score, such as "
             "train.select=[{score: loss, weight: -1.0}] or [{score: bleu_4, weight: 1.0}]"
+        )
+
+
+def require_ranked(config: RunConfig, metric: str) -> None:
+    """A search can rank the run: each of its validations gives the metric. Raises RunFailed, and nothing is written."""
+    metrics = assess.metrics_for([term.score for term in config.train.select], config.score.metrics)
+    given = [name for found in metrics.values() for name in found.names if "/" not in name]
+    names = ["select", "loss", *given]
+    if metric not in names:
+        raise RunFailed(
+            f"hydra.launcher.halving.metric: a validation of this run gives no '{metric}'{nearest(metric, names)} "
+            f"(there are: {', '.join(names)}; train.select names what else is to be computed)"
         )
 
 
@@ -332,14 +346,18 @@ def ended_record(
     error: BaseException,
     started: float,
     accelerator: Accelerator,
+    training: Mapping[str, Any] | None = None,
 ) -> RunFailed:
-    """The record of a run that failed or was stopped, unless a finished one stands; gives what is to be raised."""
+    """The record of a run that failed or was stopped, unless a finished one stands; gives what is to be raised.
+
+    `training` is how far it came, if it began.
+    """
     said = f"{type(error).__name__}: {error}"
     if folder.finished() is not None:
         return RunFailed(f"{said}\nthis config's finished record is in {folder.final}")
     path = folder.partial / "record.json"
     if accelerator.is_main_process:
-        stopped = isinstance(error, train.Interrupted | KeyboardInterrupt | Halved)
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | Halved)
         before = record.read(folder.partial) if path.is_file() else {}
         told = {
             "type": type(error).__name__,
@@ -347,6 +365,7 @@ def ended_record(
             "trace": "".join(traceback.format_exception(error)),
         }
         row = {**before, **frame, "status": "stopped" if stopped else "failed", "error": told}
+        row |= {} if training is None else {"training": dict(training)}
         row["data"] = {**before.get("data", {}), **frame["data"]}  # without data, its fingerprint stays
         record.write_json(path, row | {"wall_seconds": time.time() - started})
     return RunFailed(f"{said}\nrecord: {path}")

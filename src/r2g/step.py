@@ -27,7 +27,10 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Arm:
-    """One run in training: its model, studies, optimizer, curve and folder. `error` says why it left its gang."""
+    """One run in training: its model, studies, optimizer, curve and folder.
+
+    `judged` are its validations by step; `error` says why it left its gang.
+    """
 
     config: RunConfig
     model: ReportGenerator
@@ -41,6 +44,7 @@ class Arm:
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
     pending: list[dict[str, Any]] = field(default_factory=list)
+    judged: dict[int, dict[str, float]] = field(default_factory=dict)
     ended: bool = False
     error: Exception | None = None
 

@@ -1,10 +1,9 @@
 """The training loop: one for one arm or many, the same on one process or several, exact after a restart."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -16,20 +15,18 @@ from r2g import checkpoint
 from r2g.checkpoint import Progress
 from r2g.core import keys
 from r2g.core.convergence import Convergence, Curve, converge
+from r2g.core.stopping import Interrupted, Terminable
 from r2g.data import Share, collate_for
-from r2g.halving import Halving, note, recall
+from r2g.halving import Halving, note, recall, remember
 from r2g.plan import plan_of
 from r2g.record import append_line, read_lines, write_lines
 from r2g.step import Arm, advance, attempt, optimizer_of, scaler_of
 from r2g.tuning import set_modes, trainable
 
+_SCALER = "scaler"  # in a checkpoint's Progress.extra: fp16's loss scale, empty in other precisions
 _FLUSH = 10  # steps between reads of the loss: each read waits for the device
 # The validation scores of each arm, or why an arm has none.
 Validate = Callable[[Sequence[Arm]], Sequence[dict[str, float] | Exception]]
-
-
-class Interrupted(RuntimeError):
-    """The run was asked to stop (SIGTERM); a checkpoint has been written."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,17 @@ class _Watch:
 
 
 def fit(
-    arms: Sequence[Arm], accelerator: Accelerator, validate: Validate, halving: Halving | None = None
+    arms: Sequence[Arm],
+    accelerator: Accelerator,
+    validate: Validate,
+    asked: Terminable,
+    halving: Halving | None = None,
 ) -> list[FitResult | Exception]:
     """Train the arms side by side, each to its own best checkpoint; an arm that fails gives its error instead.
 
     Several arms must share their llm's network, frozen and at rest. With `halving`, losing arms leave early, each
-    with a checkpoint and the error Halved. Raises Interrupted after a SIGTERM, with a checkpoint written for each.
+    with a checkpoint and the error Halved. After a SIGTERM (`asked`) the loop finishes its step, saves each arm and
+    raises Interrupted. An arm that ends is saved too, so that what follows can be done again without training.
     """
     if len({id(arm.model.llm.network) for arm in arms}) > 1:
         raise ValueError("arms that train side by side must share one llm")
@@ -68,7 +70,7 @@ def fit(
     quiet = None if accelerator.is_main_process else True
     began = max((arm.progress.step for arm in arms if arm.trains), default=0)
     total = max((arm.plan.total for arm in arms if arm.trains), default=0)
-    with _Terminable() as asked, tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
+    with tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
         watch, saved = _Watch(), time.monotonic()
         while live := _going(arms, accelerator, halving):
             advance(live, accelerator)
@@ -82,6 +84,11 @@ def fit(
             _show(bar, live)
             if stop and any(arm.trains for arm in arms):
                 _interrupt(arms, live, accelerator)
+    for arm in arms:
+        if arm.trains:
+            arm.error = RuntimeError(
+                f"left at step {arm.progress.step} of {arm.plan.total}: nothing let it go on"
+            )
     done = [arm.error or attempt(arm, accelerator, partial(finish, arm, accelerator)) for arm in arms]
     return [each or arm.error or RuntimeError("no result") for each, arm in zip(done, arms, strict=True)]
 
@@ -96,14 +103,19 @@ def _interrupt(arms: Sequence[Arm], saved: Sequence[Arm], accelerator: Accelerat
 
 
 def _going(arms: Sequence[Arm], accelerator: Accelerator, halving: Halving | None) -> list[Arm]:
-    """The arms that make the next step; at a rung, those that lose leave with a checkpoint."""
+    """The arms that make the next step; at a rung, those that lose leave with a checkpoint.
+
+    Arms that are taken up may stand beyond several rungs.
+    """
+    for _ in halving.rungs if halving else ():
+        live = [arm for arm in arms if arm.trains]
+        if halving is None or halving.going(live):
+            break
+        if left := halving.cut(arms):
+            for arm in [*(arm for arm in live if arm.trains), *left]:  # so that a restart doesn't cut anew
+                attempt(arm, accelerator, partial(save, arm, accelerator))
     live = [arm for arm in arms if arm.trains]
-    if halving is None:
-        return live
-    if left := halving.cut(live):
-        for arm in [*(arm for arm in live if arm.trains), *left]:  # so that a restart doesn't cut anew
-            save(arm, accelerator)
-    return halving.going([arm for arm in live if arm.trains])
+    return live if halving is None else halving.going(live)
 
 
 def _count(arms: Sequence[Arm], watch: _Watch) -> None:
@@ -135,13 +147,8 @@ def _settle(
         arm.ended = over(arm)
         steps = arm.config.train.checkpoint_steps
         by_step = steps is not None and arm.progress.step % steps == 0
-        kept = (
-            len(arms) > 1 if arm.ended else stop or by_time or by_step
-        )  # for when the others are interrupted
-        if kept:
+        if arm.ended or stop or by_time or by_step:
             attempt(arm, accelerator, partial(save, arm, accelerator))
-        elif arm.ended:
-            attempt(arm, accelerator, partial(flush, arm, accelerator))
     watch.lap()
 
 
@@ -171,12 +178,14 @@ def start(arm: Arm, accelerator: Accelerator) -> None:
     if found is not None:
         arm.progress = found
         arm.progress.attempts += 1
+        arm.scaler.load_state_dict(found.extra.pop(_SCALER, arm.scaler.state_dict()))
     if accelerator.is_main_process:
         rows = [r for r in read_lines(arm.curve_file) if r[keys.STEP] <= arm.progress.step]
         write_lines(arm.curve_file, rows)
         if rows and arm.tracker is not None:
             arm.tracker.replay(rows)
     accelerator.wait_for_everyone()
+    remember(arm, read_lines(arm.curve_file))
     set_modes(arm.model, arm.config.tuning.frozen_mode)
     share = Share(accelerator.process_index, accelerator.num_processes)
     collate = collate_for(arm.studies, arm.model.llm, settings)
@@ -185,15 +194,20 @@ def start(arm: Arm, accelerator: Accelerator) -> None:
 
 
 def flush(arm: Arm, accelerator: Accelerator) -> None:
-    """Read the pending losses, write them to the curve and tell the tracker."""
+    """Read the pending losses, write them to the curve and tell the tracker.
+
+    Nothing is saved or judged before: a loss or gradient that isn't finite has spoiled the parameters by then.
+    """
     if not arm.pending:
         return
     sums = accelerator.reduce(torch.stack([row[keys.TRAIN_LOSS][0] for row in arm.pending]), "sum").tolist()
     for row, total in zip(arm.pending, sums, strict=True):
         row[keys.TRAIN_LOSS] = total / max(1, row[keys.TRAIN_LOSS][1])
-        row[keys.TRAIN_GRAD_NORM] = float(row[keys.TRAIN_GRAD_NORM])
+        row[keys.TRAIN_GRAD_NORM] = norm = float(row[keys.TRAIN_GRAD_NORM])
         if not math.isfinite(row[keys.TRAIN_LOSS]):
             raise FloatingPointError(f"the loss is {row[keys.TRAIN_LOSS]} at step {row[keys.STEP]}")
+        if not (math.isfinite(norm) or arm.scaler.is_enabled()):  # fp16's scaler leaves such an update out
+            raise FloatingPointError(f"the gradient's norm is {norm} at step {row[keys.STEP]}")
         if accelerator.is_main_process:
             append_line(arm.curve_file, row)
             if arm.tracker is not None:
@@ -251,7 +265,10 @@ def save(arm: Arm, accelerator: Accelerator) -> None:
     """Write a checkpoint; the curve is flushed first, so that it is never behind."""
     flush(arm, accelerator)
     if accelerator.is_main_process:
-        checkpoint.save(arm.folder / "checkpoints", arm.model, arm.optimizer, arm.progress)
+        extra = {**arm.progress.extra, _SCALER: arm.scaler.state_dict()}
+        checkpoint.save(
+            arm.folder / "checkpoints", arm.model, arm.optimizer, replace(arm.progress, extra=extra)
+        )
     accelerator.wait_for_everyone()
 
 
@@ -261,23 +278,6 @@ def _any(flags: Sequence[bool], accelerator: Accelerator) -> list[bool]:
         return list(flags)
     votes = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
     return [vote > 0 for vote in accelerator.reduce(votes, "sum").tolist()]
-
-
-class _Terminable:
-    """While inside, SIGTERM only sets a flag: the loop finishes its step, saves and stops."""
-
-    def __init__(self) -> None:
-        self.flag = False
-
-    def __enter__(self) -> "_Terminable":
-        self._old = signal.signal(signal.SIGTERM, self._set)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._old)
-
-    def _set(self, *_: object) -> None:
-        self.flag = True
 
 
 def finish(arm: Arm, accelerator: Accelerator) -> FitResult:

@@ -3,12 +3,16 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache as kept
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from r2g import gang, record, step, train
 from r2g.config.resolve import to_tree
@@ -181,17 +185,237 @@ def test_a_record_that_was_begun_otherwise_says_so(made: Any, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_search_stops_the_losing_arms_which_can_be_taken_up_again(made: Any, tmp_path: Path) -> None:
     arms = [(f"seed={seed}", f"train.learning_rate={rate}") for seed in (0, 1) for rate in (1e-3, 1e-6, 1e-4)]
-    configs = made(tmp_path, arms, "train.evals=5", "train.select=[{score: loss, weight: -1.0}]")
-    halving = Halving(eta=2.0, metric="loss", rungs=(1, 2), keep=2)
+    configs = made(
+        tmp_path, arms, "train.evals=5", "train.select=[{score: loss, weight: -1.0}]", "score.controls=false"
+    )
+    halving = Halving(eta=2.0, metric="loss", rungs=(1, 2), keep=1)
     jobs = [gang.Job(config, {}) for config in configs]
     ends = gang.execute_gang(jobs, halving)
     assert sorted(end.status for end in ends) == ["finished"] * 2 + ["halved"] * 4
     assert {ends[1].status, ends[4].status} == {"halved"}
     steps = sorted(len(_losses(end.record)) for end in ends)
-    assert steps == [10, 10, 10, 20, 50, 50]
+    assert steps == [10, 10, 20, 20, 50, 50]
     left = record.read(ends[1].record)
     assert (left["status"], left["error"]["type"]) == ("stopped", "Halved")
     again = gang.execute_gang(jobs, halving)
     assert sorted(end.status for end in again) == ["already there"] * 2 + ["halved"] * 4
     taken_up = gang.execute(configs[1], {})
     assert len(_losses(taken_up)) == 50
+
+
+_SEARCH = (
+    "train.steps=10",
+    "train.evals=5",
+    "train.select=[{score: loss, weight: -1.0}]",
+    "score.controls=false",
+    "decode.max_tokens=2",
+)
+_GOOD, _POOR = ("train.learning_rate=5.0e-3",), ("train.learning_rate=1.0e-6",)
+
+
+def _stopped_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, patched: Callable[[], list[gang.End]]
+) -> list[gang.End]:
+    """What a gang does that gets SIGTERM in a step."""
+    real = train.advance
+
+    def advance(live: Any, accelerator: Any) -> None:
+        if live[0].progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(live, accelerator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "advance", advance)
+        return patched()
+
+
+def test_a_search_over_runs_beyond_its_rungs_cuts_them_and_trains_the_others_to_the_end(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = made(tmp_path, [_GOOD, _POOR], *_SEARCH)
+    ends = _stopped_at(6, monkeypatch, lambda: _ganged(configs))
+    assert [end.status for end in ends] == ["stopped"] * 2
+    halving = Halving(eta=2.0, metric="loss", rungs=(1, 2), keep=1)
+    ends = gang.execute_gang([gang.Job(config, {}) for config in configs], halving)
+    assert [end.status for end in ends] == ["finished", "halved"]
+    assert [len(_losses(end.record)) for end in ends] == [10, 7]
+    assert "after 2 steps" in str(ends[1].error)
+
+
+class _Closed(Halving):
+    """A search that lets nobody go on."""
+
+    def going(self, runs: Sequence[step.Arm]) -> list[step.Arm]:
+        return []
+
+
+def test_an_arm_that_nothing_lets_go_on_is_not_finished(made: Any, tmp_path: Path) -> None:
+    configs = made(tmp_path, [("seed=0",), ("seed=1",)], *_SEARCH)
+    halving = _Closed(eta=2.0, metric="loss", rungs=(1,), keep=1)
+    ends = gang.execute_gang([gang.Job(config, {}) for config in configs], halving)
+    assert [end.status for end in ends] == ["failed"] * 2
+    assert "left at step 0 of 10" in str(ends[0].error)
+
+
+_DIVERGES = ("seed=2", "train.learning_rate=1.0e30", "train.clip_norm=null")
+
+
+def test_a_gang_that_is_stopped_tells_of_each_arm_what_became_of_it(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = made(tmp_path, [_GOOD, _POOR, _DIVERGES], *_SEARCH)
+    halving = Halving(eta=2.0, metric="loss", rungs=(2,), keep=1)
+    jobs = [gang.Job(config, {}) for config in configs]
+    ends = _stopped_at(6, monkeypatch, lambda: gang.execute_gang(jobs, halving))
+    assert [end.status for end in ends] == ["stopped", "halved", "failed"]
+    records = [record.read(end.record) for end in ends]
+    assert [told["status"] for told in records] == ["stopped", "stopped", "failed"]
+    assert [told["error"]["type"] for told in records] == ["Interrupted", "Halved", "FloatingPointError"]
+    assert [told["training"]["step"] for told in records[:2]] == [7, 4]
+    assert ends[1].best == records[1]["training"]["best"]
+    again = gang.execute_gang(jobs[:2], halving)
+    assert [end.status for end in again] == ["finished", "halved"]
+    assert again[1].best == ends[1].best
+
+
+@pytest.mark.parametrize("arms", [[("seed=0",)], [("seed=0",), ("seed=1",)]])
+def test_a_run_that_is_stopped_after_its_last_step_does_not_train_again(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arms: Any
+) -> None:
+    configs = made(tmp_path, arms, *_SEARCH, "train.steps=4", "train.evals=1")
+    real = gang.examine
+
+    def examine(*told: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gang, "examine", examine)
+        ends = _ganged(configs)
+    assert [end.status for end in ends] == ["stopped"] * len(arms)
+    told = record.read(ends[0].record)
+    assert (told["status"], told["training"]["step"]) == ("stopped", 4)
+    assert "while writing and scoring reports" in told["error"]["message"]
+
+    def advance(*_: Any) -> None:
+        raise AssertionError("it trains again")
+
+    monkeypatch.setattr(train, "advance", advance)
+    ends = _ganged(configs)
+    assert [end.status for end in ends] == ["finished"] * len(arms)
+    assert all(len(_losses(end.record)) == 4 for end in ends)
+    assert record.read(ends[0].record)["training"]["attempts"] == 2
+    assert not (ends[0].record / "checkpoints").exists()
+
+
+def test_a_search_by_a_metric_that_no_validation_gives_trains_nothing(made: Any, tmp_path: Path) -> None:
+    halving = Halving(eta=2.0, metric="rouge_i", rungs=(1,), keep=1)
+    jobs = [gang.Job(config, {}) for config in made(tmp_path, [("seed=0",), ("seed=1",)])]
+    ends = gang.execute_gang(jobs, halving)
+    assert [end.status for end in ends] == ["failed"] * 2
+    assert "gives no 'rouge_i'; did you mean 'rouge_l'? (there are: select, loss, rouge_l;" in str(
+        ends[0].error
+    )
+    assert list(tmp_path.glob("run/*")) == []
+
+
+def test_a_search_says_which_runs_do_not_compete(
+    made: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    configs = made(
+        tmp_path,
+        [_GOOD, _LLM, _POOR],
+        *_SEARCH,
+        "train.steps=2",
+        "train.evals=2",
+    )
+    halving = Halving(eta=2.0, metric="select", rungs=(1,), keep=1)
+    ends = gang.execute_gang([gang.Job(config, {}) for config in configs], halving)
+    assert sorted(end.status for end in ends) == ["finished", "finished", "halved"]
+    assert ends[1].status == "finished"
+    assert f"1 runs change the llm, so they don't compete in the search: {ends[1].record.name}" in caplog.text
+
+
+def test_a_gradient_that_is_not_finite_ends_its_arm_before_anything_is_saved(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = step._mean_gradients
+
+    def spoiled(learns: Any, accelerator: Any) -> None:
+        real(learns, accelerator)
+        spoiled.calls += 1  # type: ignore[attr-defined]
+        if spoiled.calls == 3:  # type: ignore[attr-defined]
+            learns[0].grad[0] = float("nan")
+
+    spoiled.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(step, "_mean_gradients", spoiled)
+    words = ("train.steps=8", "train.evals=1", "train.checkpoint_steps=3")
+    end = _ganged(made(tmp_path, [("seed=0",)], *_SEARCH, *words))[0]
+    assert end.status == "failed"
+    assert "the gradient's norm is nan at step 3" in str(end.error)
+    assert not list(end.record.glob("checkpoints/step-*"))
+    assert len(_losses(end.record)) == 2
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """A launch of its own precision."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    yield
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
+def test_the_loss_scale_of_fp16_is_that_of_the_checkpoint(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None
+) -> None:
+    words = ("train.steps=6", "train.evals=1", "train.precision=fp16", "train.clip_norm=null")
+    configs = made(tmp_path, [("seed=0",)], *_SEARCH, *words)
+    scales: list[float] = []
+    real = train.advance
+
+    def advance(live: Any, accelerator: Any) -> None:
+        scales.append(live[0].scaler.get_scale())
+        real(live, accelerator)
+        live[0].scaler.update(8.0 * live[0].progress.step)
+
+    monkeypatch.setattr(train, "advance", advance)
+    ends = _stopped_at(2, monkeypatch, lambda: _ganged(configs))
+    assert ends[0].status == "stopped"
+    assert "scaler" not in record.read(ends[0].record)["training"]["extra"]
+    ends = _ganged(configs)
+    assert ends[0].status == "finished"
+    assert scales == [65536.0, 8.0, 16.0, 24.0, 32.0, 40.0]
+    assert "scaler" not in record.read(ends[0].record)["training"]["extra"]
+
+
+def test_a_run_that_another_launch_works_on_is_left_to_it(made: Any, tmp_path: Path) -> None:
+    configs = made(tmp_path, [("seed=0",), ("seed=1",)], *_SEARCH, "train.steps=2", "train.evals=1")
+    tree = to_tree(configs[0])
+    folder = record.folder_of(configs[0].paths.outputs, configs[0].name, record.run_id(tree))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDS, str(folder.partial)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    ends = _ganged(configs)
+    assert [end.status for end in ends] == ["failed", "finished"]
+    assert f"held by process {holder.pid} on {socket.gethostname()}" in str(ends[0].error)
+    assert not (folder.partial / "record.json").exists()
+    holder.kill()
+    holder.communicate()
+    ends = _ganged(configs)
+    assert [end.status for end in ends] == ["finished", "already there"]
+    assert not list(tmp_path.glob("run/*/.lock"))
+    assert not folder.partial.exists()
+
+
+_HOLDS = """
+import sys
+from pathlib import Path
+from r2g.core.lock import Lock
+Lock(Path(sys.argv[1])).take()
+print("held", flush=True)
+sys.stdin.read()
+"""

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-_MANY = ["-m", "r2g.run", "-m", "+experiment=smoke", "hydra/launcher=gang", "track=none", "train.device=cpu"]
-_MANY += ["score.controls=false"]
+_EACH = ["+experiment=smoke", "track=none", "train.device=cpu", "score.controls=false"]
+_MANY = ["-m", "r2g.run", "-m", "hydra/launcher=gang", *_EACH]
+_BATCH = ["train.batch_size=7", "train.micro_batch=3"]
 
 
 def _go(words: list[str], outputs: Path, *launch: str) -> subprocess.CompletedProcess[str]:
@@ -89,19 +90,63 @@ def test_a_killed_gang_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
         assert losses == pytest.approx(other[name], abs=1e-5)
 
 
+_TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+_TWO += ["--rdzv_endpoint", "localhost:0"]
+# Without dropout, which is each process's own.
+_ALIKE = (
+    ["tuning=shallow"],
+    ["tuning=shallow", "projector=mlp", "projector.hidden=24", "train.learning_rate=5.0e-4"],
+    ["tuning=delta", "tuning.adapters.encoder_lora.dropout=0"],
+    ["tuning=soft_prompt"],
+    ["tuning=llm_lora", "tuning.adapters.llm_lora.dropout=0"],
+)
+
+
+def _on_one_and_two(arms: list[list[str]], folder: Path, *launcher: str) -> list[dict[str, dict[str, Any]]]:
+    """The records by id, whatever became of the runs, of one process and of two."""
+    done = []
+    for name, launch, more in (("one", [], []), ("two", _TWO, ["train.processes=2"])):
+        words = [*_EACH, f"paths.outputs={folder / name}", *more]
+        jobs = folder / f"{name}.json"
+        jobs.write_text(json.dumps([{"number": i, "words": words + arm} for i, arm in enumerate(arms)]))
+        done.append(_go([*_MANY, f"hydra.launcher.jobs={jobs}", *launcher], folder / name, *launch))
+    for each in done:
+        assert each.returncode == 0, each.stderr[-3000:]
+    found = [{r["id"]: r for r in _records(folder / name)} for name in ("one", "two")]
+    assert {r["device"]["processes"] for r in found[1].values()} == {2}
+    assert found[0].keys() == found[1].keys()
+    one, other = _losses(folder / "one"), _losses(folder / "two")
+    for name, losses in one.items():
+        assert len(losses) == len(other[name])
+        assert losses == pytest.approx(other[name], abs=1e-5), found[0][name]["choices"]
+    return found
+
+
 @pytest.mark.slow
 def test_two_processes_train_a_gang_as_one_does(tmp_path: Path) -> None:
-    words = [*_MANY, "tuning=delta,shallow,llm_lora", "train.batch_size=7", "train.micro_batch=3"]
-    assert _go(words, tmp_path / "one").returncode == 0
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    launch += ["--rdzv_endpoint", "localhost:0"]
-    done = _go([*words, "train.processes=2"], tmp_path / "two", *launch)
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, other = _losses(tmp_path / "one"), _losses(tmp_path / "two")
-    assert one.keys() == other.keys()
-    records = [{r["id"]: r for r in _records(tmp_path / name)} for name in ("one", "two")]
-    assert {r["device"]["processes"] for r in records[1].values()} == {2}
-    for name, losses in one.items():
-        if records[0][name]["choices"]["tuning"] == "shallow":  # dropout is each process's own
-            assert losses == pytest.approx(other[name], abs=1e-5)
-            assert records[0][name]["scores"] == pytest.approx(records[1][name]["scores"], abs=1e-6)
+    one, two = _on_one_and_two([_BATCH + arm for arm in _ALIKE], tmp_path)
+    assert sorted(r["ran"]["how"] for r in two.values()) == ["gang"] * 4 + ["turn"]
+    for name, told in one.items():
+        assert told["status"] == two[name]["status"] == "finished"
+        assert told["scores"] == pytest.approx(two[name]["scores"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_halve_a_search_as_one_does(tmp_path: Path) -> None:
+    words = [*_BATCH, "train.steps=9", "train.evals=3", "train.select=[{score: loss, weight: -1.0}]"]
+    arms = [
+        [*words, f"train.learning_rate={rate}", f"seed={seed}"]
+        for rate in (1e-2, 1e-3, 1e-6)
+        for seed in (0, 1)
+    ]
+    search = "hydra.launcher.halving={eta: 2, metric: loss, rungs: [1, 2], keep: 1}"
+    one, two = _on_one_and_two(arms, tmp_path, search)
+    assert sorted(r["status"] for r in two.values()) == ["finished"] * 2 + ["stopped"] * 4
+    for name, told in one.items():
+        other = two[name]
+        assert told["status"] == other["status"]
+        assert told["training"]["step"] == other["training"]["step"]
+        if told["status"] == "stopped":
+            assert told["error"]["type"] == other["error"]["type"] == "Halved"
+            places = [r["error"]["message"].split(" by ")[0] for r in (told, other)]
+            assert places[0] == places[1]

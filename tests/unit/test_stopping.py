@@ -1,0 +1,78 @@
+"""When SIGTERM is heard."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from r2g.core.stopping import Interrupted, Terminable
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[list[int]]:
+    """The signals that reach who listened before."""
+    got: list[int] = []
+    old = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    yield got
+    signal.signal(signal.SIGTERM, old)
+
+
+def _term() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _writes(asked: Terminable, *, before: bool, done: list[str]) -> None:
+    """Work that can be done again; the signal comes before it, or in it, twice."""
+    if before:
+        _term()
+        assert asked.flag
+    with asked.at_once("it writes"):
+        try:
+            done.append("begun")
+            _term()
+        except Exception:
+            pytest.fail("it was taken for a failure")
+        finally:
+            _term()
+
+
+def _trains(*, before: bool, done: list[str]) -> None:
+    with Terminable() as asked:
+        _writes(asked, before=before, done=done)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_it_is_noted_and_heard_where_work_can_be_done_again(heard: list[int], before: bool) -> None:
+    done: list[str] = []
+    with pytest.raises(Interrupted, match="while it writes"):
+        _trains(before=before, done=done)
+    assert done == ([] if before else ["begun"])
+    assert heard == []
+
+
+def test_one_that_came_too_late_is_passed_on(heard: list[int]) -> None:
+    with Terminable():
+        _term()
+        assert heard == []
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_failure_is_not_hidden_by_it(heard: list[int]) -> None:
+    def fails() -> None:
+        with Terminable():
+            _term()
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        fails()
+    assert heard == []
+
+
+def test_a_child_process_only_notes_it() -> None:
+    with Terminable() as asked, asked.at_once("it writes"):
+        child = os.fork()
+        if child == 0:
+            _term()
+            os._exit(7 if asked.flag else 8)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
