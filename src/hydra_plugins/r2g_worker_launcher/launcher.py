@@ -134,7 +134,8 @@ def _class_of(plugin: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ArmsFailed(
-            f"hydra/launcher={plugin} needs a plugin that isn't installed ({error.name}): in the checkout, pip install -e '.[{plugin}]'"
+            f"hydra/launcher={plugin} needs a plugin that isn't installed ({error.name}): in the checkout, "
+            f"pip install -e '.[{plugin}]'"
         ) from error
 
 
