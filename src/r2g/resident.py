@@ -31,6 +31,7 @@ def reside(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Resid
         torch.manual_seed(config.seed + 1)
         llm = config.llm.build(device, dtype).to(device)
     llm.requires_grad_(False)
+    llm.use_checkpointing(config.llm.checkpointing)
     return Resident(llm.eval())
 
 
