@@ -59,8 +59,9 @@ def settle(whole: ReportGenerator, config: RunConfig, resident: Resident) -> boo
     )
     if joins:
         whole.llm.network = resident.llm.network
-    if frozen.rests(whole.encoder):
-        whole.encoder = resident.encoders.setdefault(frozen.identity(whole.encoder), whole.encoder)
+    encoder: Any = whole.encoder
+    if frozen.rests(encoder):
+        whole.encoder = resident.encoders.setdefault(frozen.identity(encoder), encoder)
     return joins
 
 

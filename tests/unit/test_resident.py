@@ -37,3 +37,15 @@ def test_checkpointing_is_that_of_the_config_on_the_shared_network_too(
     for done, arm in enumerate(arms, 1):
         arm(studies(arm, (1,), (4,))).backward()
         assert len(calls) == times * done
+
+
+@pytest.mark.parametrize("change", ["encoder.select=pooled", "encoder.size=64", "encoder.std=[0.4,0.4,0.4]"])
+def test_arms_share_an_encoder_only_where_it_gives_the_same_patches(small: Small, change: str) -> None:
+    configs = [small("seed=0"), small(change), small("seed=1")]
+    first, other, again = _joined(configs)
+    assert first.encoder is again.encoder
+    assert other.encoder is not first.encoder
+    films = torch.randint(0, 256, (2, 3, 64 if "size" in change else 32, 64 if "size" in change else 32))
+    alone, _ = session.build(configs[1], Accelerator(cpu=True))
+    bytes_ = films.to(torch.uint8)
+    torch.testing.assert_close(other.patches(bytes_), alone.patches(bytes_))

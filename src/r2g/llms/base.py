@@ -98,7 +98,7 @@ class LanguageModel(nn.Module):
 
     @contextmanager
     def _checkpointed(self) -> Iterator[None]:
-        """For a pass that has a backward: transformers checkpoints only blocks in train mode, so their own flag goes up.
+        """For a pass that has a backward: transformers checkpoints only blocks in train mode, so their flag goes up.
 
         Nothing inside a block changes, so a frozen llm's dropout stays off. Reports are written with the flag as it
         is, since blocks that checkpoint throw their cache away.
