@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from r2g.config.schema import CacheSettings, Precision
+from r2g.core.images import PIXELS
 from r2g.core.store import Store, size
 from r2g.data import Studies, decoded
-from r2g.encoders.base import Preprocess
+from r2g.encoders.base import Preprocess, VisionModel
 from r2g.model import ReportGenerator
 
 _LOG = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ _BATCH = 32  # films that are encoded, or decoded, together
 _THREADS = 4
 _GB = 2**30
 _LIBRARIES = ("torch", "transformers", "timm", "open_clip_torch")
+# Raised when our own code (an encoder's, normalizing, pooling) gives other patches for the same weights.
+_PATCHES = 1
+_DECODING = f"{PIXELS}-pillow{version('pillow')}"
 FEATURES, FILMS = "features", "films"
 
 
@@ -102,19 +106,17 @@ def rests(encoder: nn.Module) -> bool:
     return not any(p.requires_grad for p in encoder.parameters()) and not encoder.training
 
 
-def identity(encoder: nn.Module) -> str:
-    """16 hex digits over the encoder's weights, its structure, and the versions of the libraries that compute it."""
-    digest = hashlib.sha256(repr(encoder).encode())
-    for module in encoder.modules():
-        config: Any = getattr(module, "config", None)
-        if hasattr(config, "to_dict"):
-            told = {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "dtype")}
-            digest.update(json.dumps(told, sort_keys=True, default=str).encode())
-            break
+def identity(encoder: VisionModel) -> str:
+    """16 hex digits over all that decides an encoder's patches: its weights and what it says beside them.
+
+    With how films are prepared for it, its structure, and the versions of the libraries that compute it.
+    """
+    told = [repr(encoder), asdict(encoder.preprocess), encoder.beside_weights(), _PATCHES]
+    told.append([version(library) for library in _LIBRARIES])
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    digest.update(json.dumps([version(library) for library in _LIBRARIES]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -122,12 +124,13 @@ def _patches_store(
     model: ReportGenerator, folder: Path, precision: Precision, accelerator: Accelerator
 ) -> Store:
     """The store of this encoder's patches; a black film tells their shape and dtype."""
-    preprocess: Any = model.encoder.preprocess
+    encoder: Any = model.encoder
+    preprocess: Preprocess = encoder.preprocess
     side = preprocess.size
     black = torch.zeros(1, preprocess.channels, side, side, dtype=torch.uint8)
     row = _encode(model, accelerator, black)[0]
-    about = f"{preprocess} {model.pool.count} {precision.value} {row.dtype}"
-    name = f"{identity(model.encoder)}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    about = f"{_DECODING} {model.pool.count} {precision.value} {row.dtype} {tuple(row.shape)}"
+    name = f"{identity(encoder)}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     return Store(folder / name, row.shape, row.dtype)
 
 
@@ -195,7 +198,8 @@ def _film_stores(preprocess: Preprocess, folder: Path) -> tuple[Store, ...]:
     side = preprocess.size
     channels = sorted({1, preprocess.channels})
     return tuple(
-        Store(folder / f"{side}x{c}-of-{preprocess.channels}", (c, side, side), torch.uint8) for c in channels
+        Store(folder / f"{side}x{c}-of-{preprocess.channels}-{_DECODING}", (c, side, side), torch.uint8)
+        for c in channels
     )
 
 

@@ -31,6 +31,7 @@ def reside(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Resid
         torch.manual_seed(config.seed + 1)
         llm = config.llm.build(device, dtype).to(device)
     llm.requires_grad_(False)
+    llm.use_checkpointing(config.llm.checkpointing)
     return Resident(llm.eval())
 
 
@@ -58,8 +59,9 @@ def settle(whole: ReportGenerator, config: RunConfig, resident: Resident) -> boo
     )
     if joins:
         whole.llm.network = resident.llm.network
-    if frozen.rests(whole.encoder):
-        whole.encoder = resident.encoders.setdefault(frozen.identity(whole.encoder), whole.encoder)
+    encoder: Any = whole.encoder
+    if frozen.rests(encoder):
+        whole.encoder = resident.encoders.setdefault(frozen.identity(encoder), encoder)
     return joins
 
 

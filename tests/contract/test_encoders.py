@@ -1,6 +1,8 @@
 """What every encoder must do, asked of each kind through its YAMLs at small sizes."""
 
+import copy
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import yaml
 
 from r2g.config.paths import config_dir
 from r2g.config.resolve import _slot
+from r2g.core.images import normalize
 from r2g.core.slots import ENCODERS
 from r2g.encoders.base import Encoder, VisionModel, Weights
+from r2g.frozen import identity
 from r2g.tuning import names_of_role
 
 # Wherever a YAML names one of these sizes, it is made small: a new encoder needs no line here.
@@ -159,6 +163,69 @@ def test_gradients_reach_the_encoder(yaml_file: Path) -> None:
     model(_film(model)).square().mean().backward()
     with_gradient = sum(p.numel() for p in model.parameters() if p.grad is not None)
     assert with_gradient > 0.5 * sum(p.numel() for p in model.parameters())
+
+
+def _changed(tree: dict[str, Any], where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tree with one value changed, for every value that can be: numbers, switches, and what is selected."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            parts = _changed(value, f"{where}{key}.")
+            yield from ((name, {**tree, key: part}) for name, part in parts)
+            continue
+        others = {"patches": ["pooled"], "pooled": ["patches"]}.get(value, []) if key == "select" else []
+        if isinstance(value, bool):
+            others = [not value]
+        elif isinstance(value, int | float):
+            others = [2 * value]
+        elif key in ("mean", "std"):
+            others = [[number / 2 for number in value]]
+        yield from ((where + key, {**tree, key: other}) for other in others)
+
+
+def _built(tree: dict[str, Any], device: str) -> VisionModel | None:
+    """None for values that can't be together."""
+    problems: list[str] = []
+    settings = _slot(ENCODERS, tree, "encoder", problems)
+    if problems:
+        return None
+    torch.manual_seed(0)
+    try:
+        return settings.build(torch.device(device)).eval()
+    except Exception:
+        return None
+
+
+def _shapes(model: VisionModel) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+@torch.no_grad()
+def _seen(model: VisionModel) -> torch.Tensor:
+    preprocess = model.preprocess
+    return model(normalize((255 * _film(model)).to(torch.uint8), preprocess.mean, preprocess.std))
+
+
+def test_a_setting_that_changes_patches_changes_the_identity(yaml_file: Path) -> None:
+    """Also where the weights stay the same. The cache and gangs know an encoder by nothing else."""
+    tree = _small(yaml.safe_load(yaml_file.read_text()))
+    plain = _built(tree, "cpu")
+    assert plain is not None
+    print_, seen = identity(plain), _seen(plain)
+    assert identity(copy.deepcopy(plain)) == print_
+    tried = set()
+    for name, other in _changed(tree):
+        shapes = _built(other, "meta")
+        if shapes is None:
+            continue
+        tried.add(name)
+        if _shapes(shapes) != _shapes(plain):
+            continue  # they are in the identity with the weights
+        model = _built(other, "cpu")
+        assert model is not None
+        found = _seen(model)
+        if found.shape != seen.shape or not torch.equal(found, seen):
+            assert identity(model) != print_, name
+    assert {key for key in ("select", "mean") if key in tree} <= tried
 
 
 def test_settings_are_frozen_and_have_no_defaults(yaml_file: Path) -> None:

@@ -50,6 +50,8 @@ _ARMS = (
     ("tuning=soft_prompt", "tuning.adapters.prompt.length=3"),
     ("train.batch_size=6", "train.steps=40", "train.clip_norm=null"),
 )
+# Their weights are those of the first arm; what they make of a film isn't.
+_VIEWERS = (("encoder.select=pooled",), ("encoder.size=64",))
 _LLM = ("tuning=llm_lora",)
 _SHORT = ("train.steps=16",)
 
@@ -138,6 +140,17 @@ def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
     errors = [record.read(end.record)["error"] for end in ends[1:3]]
     assert [error["type"] for error in errors] == ["RuntimeError", "FloatingPointError"]
     assert "out of luck" in str(ends[1].error)
+
+
+def test_arms_with_one_encoder_s_weights_each_see_films_their_own_way(
+    made: Any, alone: Alone, tmp_path: Path
+) -> None:
+    arms = [(*arm, *_SHORT) for arm in (_ARMS[0], *_VIEWERS)]
+    ends = _ganged(made(tmp_path, arms))
+    for end, arm in zip(ends, arms, strict=True):
+        assert end.status == "finished"
+        _same(end.record, alone(arm))
+        assert record.read(end.record)["ran"] == {"how": "gang", "arms": 3}
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from r2g.config.paths import config_dir
 from r2g.config.schema import RunConfig
 from r2g.core.slots import LLMS
 from r2g.llms.base import Style, prompt_ids
+from r2g.model import new_tokens
 from r2g.tuning import names_of_role
 
 YAMLS = sorted(Path(config_dir(), "llm").glob("*.yaml"))
@@ -74,6 +75,22 @@ def test_padding_on_the_left_and_in_the_middle_changes_nothing(settings: Any) ->
     with torch.no_grad():
         plain, holed = model.hidden(words, None), model.hidden(wide, mask)
     torch.testing.assert_close(holed[mask][None], plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_checkpointing_changes_no_word_that_is_written(
+    settings: Any, configured: Callable[..., RunConfig], beams: int
+) -> None:
+    model = settings.build(CPU, torch.float32).eval()
+    model.requires_grad_(False)
+    prefix = model.embed(torch.tensor([[1, 5, 7, 9], [1, 8, 4, 6]]))
+    decode = configured(f"decode.beams={beams}", "decode.max_tokens=12", "decode.min_tokens=12").decode
+    plain = new_tokens(model, prefix, None, decode)
+    model.use_checkpointing(True)
+    assert torch.equal(new_tokens(model.eval(), prefix, None, decode), plain)
+    model.hidden(prefix.requires_grad_(), None).sum().backward()
+    assert torch.equal(new_tokens(model, prefix.detach(), None, decode), plain)
+    assert not any(module.training for module in model.modules())
 
 
 def test_the_prompt_starts_with_bos_and_has_both_sides(settings: Any) -> None:

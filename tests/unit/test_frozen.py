@@ -14,7 +14,6 @@ from PIL import Image
 
 from r2g import cache, frozen
 from r2g.config.schema import CacheSettings, Precision, RunConfig
-from r2g.core.store import Store
 from r2g.data import Studies
 from r2g.model import ReportGenerator, assemble
 from r2g.session import tune
@@ -80,6 +79,41 @@ def test_a_later_view_that_nobody_reads_is_not_encoded(
     assert _attach(model, _studies(model, paths, views=1), keys, tmp_path).made == 2
 
 
+@pytest.mark.parametrize("change", ["encoder.select=pooled", "encoder.size=64", "encoder.mean=[0.4,0.4,0.4]"])
+def test_what_an_encoder_does_with_the_same_weights_is_kept_apart(
+    small: Callable[..., RunConfig],
+    films: tuple[list[list[str]], dict[str, str]],
+    tmp_path: Path,
+    change: str,
+) -> None:
+    """Pooled to one patch, all have rows of one shape: nothing but the key tells them apart."""
+    paths, keys = films
+    for words in ((), (change,)):
+        model = _model(small("projector.pool=1", *words))
+        plain, kept = _studies(model, paths), _studies(model, paths)
+        told = _attach(model, kept, keys, tmp_path)
+        assert (told.found, told.made) == (0, 3)
+        with torch.no_grad():
+            wanted = model.patches(torch.stack(plain.films(0)))
+        torch.testing.assert_close(torch.stack(kept.films(0)), wanted, atol=1e-5, rtol=1e-5)
+    assert len([place for place in (tmp_path / "features").iterdir() if place.is_dir()]) == 2
+
+
+@pytest.mark.parametrize("mode", ["tuning=shallow", "tuning=deep"])
+def test_films_that_were_decoded_otherwise_are_made_anew(
+    small: Callable[..., RunConfig],
+    films: tuple[list[list[str]], dict[str, str]],
+    tmp_path: Path,
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, (paths, keys) = _model(small(mode)), films
+    for decoding in ("one", "another"):
+        monkeypatch.setattr(frozen, "_DECODING", decoding)
+        told = _attach(model, _studies(model, paths), keys, tmp_path)
+        assert (told.found, told.made) == (0, 3)
+
+
 @pytest.mark.parametrize("change", ["weights", "precision", "pool"])
 def test_another_encoder_has_patches_of_its_own(
     small: Callable[..., RunConfig],
@@ -111,8 +145,8 @@ def test_an_encoder_that_learns_or_drops_reads_kept_films(
     assert _attach(model, kept, keys, tmp_path).what == "films"
     for i in range(3):
         assert torch.equal(torch.stack(kept.films(i)), torch.stack(plain.films(i)))
-    side, channels = model.encoder.preprocess.size, model.encoder.preprocess.channels  # type: ignore[union-attr]
-    grey = Store(tmp_path / "films" / f"{side}x1-of-{channels}", (1, side, side), torch.uint8)
+    grey = frozen._film_stores(model.encoder.preprocess, tmp_path / "films")[0]  # type: ignore[arg-type]
+    assert grey.shape[0] == 1
     assert [key in grey for key in ("k0", "k1", "k3")] == [True, True, False]
 
 

@@ -1,16 +1,18 @@
 """Rows on disk: found again, whole after a kill, safe with several writers."""
 
 import json
+import logging
 import multiprocessing
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from r2g.core import store as module
-from r2g.core.store import Store, StoreError, leftovers, remove
+from r2g.core.store import Store, leftovers, remove
 
 SHAPE = (3, 2)
 
@@ -76,12 +78,86 @@ def test_rows_without_keys_do_not_exist(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
-def test_a_shard_that_is_cut_off_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "content"), [(".bin", b"12345"), (".json", b'{"keys": ["0"'), (".json", b"[]"), (".json", b"")]
+)
+def test_a_damaged_shard_is_named_and_its_rows_are_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, content: bytes
+) -> None:
     _fill(tmp_path, 0, 3)
-    file = next(tmp_path.glob("*.bin"))
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=file.name):
-        Store(tmp_path, SHAPE, torch.bfloat16)
+    file = next(tmp_path.glob(f"*{ending}"))
+    file.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        kept = Store(tmp_path, SHAPE, torch.bfloat16)
+    assert file.name in caplog.text
+    assert kept.missing("012") == ["0", "1", "2"]
+    _fill(tmp_path, 0, 3)
+    assert torch.equal(Store(tmp_path, SHAPE, torch.bfloat16)["2"], _row(2))
+
+
+class _Full:
+    """A file on a disk that fills up, or whose writer is stopped, in the middle of a row."""
+
+    def __init__(self, file: Any, error: BaseException) -> None:
+        self.file, self.error = file, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, content: Any) -> int:
+        self.file.write(content[:5])
+        raise self.error
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt("stop"), OSError(28, "No space left on device")])
+def test_half_a_row_is_dropped_and_the_error_is_its_own(
+    tmp_path: Path, rows: int, error: BaseException
+) -> None:
+    kept = Store(tmp_path, SHAPE, torch.bfloat16)
+
+    def write() -> None:
+        with kept.writer() as writer:
+            for i in range(rows):
+                writer.add(str(i), _row(i))
+            if writer._file is None:
+                writer._begin()
+            writer._file = _Full(writer._file, error)
+            writer.add("x", _row(9))
+
+    with pytest.raises(type(error)) as told:
+        write()
+    assert told.value is error
+    for one in (kept, Store(tmp_path, SHAPE, torch.bfloat16)):
+        assert one.missing(["0", "1", "x"]) == (["x"] if rows else ["0", "1", "x"])
+    assert leftovers(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == (2 if rows else 0)
+
+
+def test_a_row_whose_key_was_not_noted_any_more_is_dropped(tmp_path: Path) -> None:
+    kept = Store(tmp_path, SHAPE, torch.bfloat16)
+
+    class Keys(list):
+        def append(self, key: str) -> None:
+            if key == "b":
+                raise KeyboardInterrupt
+            super().append(key)
+
+    def write() -> None:
+        with kept.writer() as writer:
+            writer._keys = Keys()
+            writer.add("a", _row(1))
+            writer.add("b", _row(2))
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert torch.equal(Store(tmp_path, SHAPE, torch.bfloat16)["a"], _row(1))
 
 
 def test_what_was_written_before_an_error_is_kept(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+# Raised when `load_image` gives other pixels for a file, so that films and patches that were kept are made anew.
+PIXELS = 1
 _DEEP = ("I;16", "I;16B", "I;16L", "I")
 # Detectors give 10 to 14 bits, and files keep them in 16: the largest value tells how many are used.
 _DEPTHS = (8, 10, 12, 14, 16)

@@ -2,25 +2,25 @@
 
 A shard is `NAME.bin` (the rows) with `NAME.json` (their keys). A writer fills a hidden file, renames it when it is
 whole, and writes the keys last: what has no keys doesn't exist. Two writers may both write a key; one of them is read.
+A shard that isn't what its keys say is passed over with a warning, so its rows are missing and are made again.
 """
 
+import fnmatch
 import json
+import logging
 import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import torch
 from torch import Tensor
 
+_LOG = logging.getLogger(__name__)
 _SHARD = 256 * 2**20  # bytes after which a writer begins a new file: what a kill can cost
-
-
-class StoreError(RuntimeError):
-    """A shard that isn't what its keys say."""
 
 
 class Store:
@@ -41,20 +41,28 @@ class Store:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def refresh(self) -> None:
-        """Take up the shards that others have finished since. Raises StoreError for a damaged one."""
-        for index in sorted(self.folder.glob("*.json")):
+        """Take up the shards that others have finished since."""
+        for index in sorted(files(self.folder, "*.json")):
             if index.stem not in self._seen:
                 self._seen.add(index.stem)
-                self._open(index)
+                with suppress(FileNotFoundError):  # dropped meanwhile
+                    self._open(index)
 
     def _open(self, index: Path) -> None:
-        keys, file = json.loads(index.read_text())["keys"], index.with_suffix(".bin")
-        size = file.stat().st_size if file.is_file() else 0
+        file = index.with_suffix(".bin")
+        try:
+            keys = keys_of(index)
+        except ValueError:
+            _LOG.warning("%s is damaged: its rows are made again; delete it and %s", index, file.name)
+            return
+        size = bytes_of(file)
         if size != len(keys) * self.row_bytes:
-            raise StoreError(
-                f"{file} has {size} bytes where {len(keys)} rows need {len(keys) * self.row_bytes}; delete it and "
-                f"{index.name}, and its rows are made again"
-            )
+            need = len(keys) * self.row_bytes
+            told = "%s has %d bytes where %d rows need %d: they are made again; delete it and %s"
+            _LOG.warning(told, file, size, len(keys), need, index.name)
+            return
+        if not keys:
+            return
         count = len(keys) * math.prod(self.shape)
         rows = torch.from_file(str(file), shared=False, size=count, dtype=self.dtype)
         for i, key in enumerate(keys):
@@ -77,9 +85,15 @@ class Store:
         writer = Writer(self)
         try:
             yield writer
-        finally:
-            writer.commit()
-            self.refresh()
+        except BaseException as error:
+            try:
+                writer.commit()
+                self.refresh()
+            except OSError as second:
+                error.add_note(f"what was written before to {self.folder} couldn't be kept: {second}")
+            raise
+        writer.commit()
+        self.refresh()
 
 
 class Writer:
@@ -88,7 +102,7 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._keys: list[str] = []
-        self._file: IO[bytes] | None = None
+        self._file: Any = None
         self._path = Path()
 
     def add(self, key: str, row: Tensor) -> None:
@@ -97,39 +111,68 @@ class Writer:
             want = f"{self.store.shape} {self.store.dtype}"
             raise ValueError(f"a row of {tuple(row.shape)} {row.dtype} can't go into a store of {want}")
         if self._file is None:
-            self.store.folder.mkdir(parents=True, exist_ok=True)
-            self._path = self.store.folder / f".{uuid.uuid4().hex}.part"
-            self._file = self._path.open("wb")
-        self._file.write(row.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._begin()
+        rest = memoryview(row.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        while rest:
+            rest = rest[self._file.write(rest) :]
         self._keys.append(key)
         if self._file.tell() >= _SHARD:
             self.commit()
 
+    def _begin(self) -> None:
+        self.store.folder.mkdir(parents=True, exist_ok=True)
+        self._path = self.store.folder / f".{uuid.uuid4().hex}.part"
+        # Without a buffer: after an error nothing waits in one, to be written or to fail again.
+        self._file = self._path.open("wb", buffering=0)
+
     def commit(self) -> None:
-        """Finish the shard: rows first, keys last."""
+        """Finish the shard: rows first, keys last. A row that was cut off by an error is dropped."""
         if self._file is None:
             return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._file = None
+        (file, keys), (self._file, self._keys) = (self._file, self._keys), (None, [])
+        with file:
+            file.truncate(len(keys) * self.store.row_bytes)
+            os.fsync(file.fileno())
+        if not keys:
+            self._path.unlink()
+            return
         name = self._path.name.removeprefix(".").removesuffix(".part")
         self._path.replace(self.store.folder / f"{name}.bin")
         draft = self.store.folder / f".{name}.keys"
-        draft.write_text(json.dumps({"keys": self._keys}))
+        draft.write_text(json.dumps({"keys": keys}))
         draft.replace(self.store.folder / f"{name}.json")
-        self._keys = []
+
+
+def keys_of(index: Path) -> list[str]:
+    """The keys of a shard. Raises ValueError for a file that was cut off or overwritten."""
+    told = json.loads(index.read_text())
+    if not isinstance(told, dict) or not isinstance(told.get("keys"), list):
+        raise ValueError(f"{index} holds no keys")
+    return told["keys"]
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files under a folder; 0 where there is none."""
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Bytes of all files under a folder; 0 where there is none. Others may write and remove files meanwhile."""
+    return sum(map(bytes_of, files(folder, "*")))
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """Files under a folder whose names match; what is gone before it is looked at is left out."""
+    found = ((Path(place), names) for place, _, names in os.walk(folder))  # silent where a folder has gone
+    return [place / name for place, names in found for name in fnmatch.filter(names, pattern)]
+
+
+def bytes_of(file: Path) -> int:
+    """A file's size; 0 for one that has gone."""
+    with suppress(FileNotFoundError):
+        return file.stat().st_size
+    return 0
 
 
 def leftovers(folder: Path) -> list[Path]:
     """Files under `folder` that a killed writer left: hidden parts, and rows that never got their keys."""
-    hidden = [p for pattern in (".*.part", ".*.keys") for p in folder.rglob(pattern)]
-    return hidden + [p for p in folder.rglob("*.bin") if not p.with_suffix(".json").is_file()]
+    hidden = [path for pattern in (".*.part", ".*.keys") for path in files(folder, pattern)]
+    return hidden + [path for path in files(folder, "*.bin") if not path.with_suffix(".json").is_file()]
 
 
 def remove(paths: Iterable[Path]) -> int:

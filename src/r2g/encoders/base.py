@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -52,6 +52,14 @@ class VisionModel(nn.Module, ABC):
     def forward(
         self, images: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch patch vision"]: ...
+
+    @abstractmethod
+    def beside_weights(self) -> dict[str, Any]:
+        """All else that decides its patches, as JSON: two encoders that say the same and weigh the same are one.
+
+        What the modules' shapes and printed names show needn't be said, nor `preprocess`. A number of heads shows in
+        neither.
+        """
 
 
 @dataclass(frozen=True)

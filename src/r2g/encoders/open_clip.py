@@ -52,7 +52,8 @@ class OpenClip(Encoder):
         return self.modules
 
     def build(self, device: torch.device) -> VisionModel:
-        network = _visual(tower_shape(self.source, self.shape), "meta" if device.type == "meta" else "cpu")
+        shape = tower_shape(self.source, self.shape)
+        network = _visual(shape, "meta" if device.type == "meta" else "cpu")
         if device.type != "meta" and self.weights is Weights.pretrained:
             load_strictly(network, self._weights(), self.source)
         if self.select is Select.patches:  # the projection into the space of texts would never be used
@@ -60,7 +61,7 @@ class OpenClip(Encoder):
         said = stated(self.source).get("preprocess_cfg", {})
         mean, std = (tuple(said.get(name, getattr(self, name))) for name in ("mean", "std"))
         preprocess = Preprocess(square(network.image_size), mean, std)
-        return _Tower(network, preprocess, self.select).measured().to(device)
+        return _Tower(network, preprocess, shape, self.select).measured().to(device)
 
     def _weights(self) -> dict[str, Tensor]:
         from open_clip.factory import load_state_dict
@@ -74,9 +75,13 @@ class OpenClip(Encoder):
 
 
 class _Tower(Backbone):
-    def __init__(self, network: Any, preprocess: Preprocess, select: Select) -> None:
+    def __init__(self, network: Any, preprocess: Preprocess, shape: dict[str, Any], select: Select) -> None:
         super().__init__(network, preprocess)
+        self.shape = shape
         self.select = select
+
+    def beside_weights(self) -> dict[str, Any]:
+        return {"shape": self.shape, "select": self.select.value}
 
     def features(
         self, images: Float[Tensor, "batch channel height width"]

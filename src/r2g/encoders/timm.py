@@ -56,7 +56,7 @@ class Timm(Encoder):
     def build(self, device: torch.device) -> VisionModel:
         network = self._network("meta" if device.type == "meta" else "cpu")
         preprocess = Preprocess(self.size, self.mean, self.std)
-        return _Tower(network, preprocess, self.select).measured().to(device)
+        return _Tower(network, preprocess, self).measured().to(device)
 
     def _network(self, device: str) -> Any:
         import timm
@@ -80,9 +80,14 @@ class Timm(Encoder):
 
 
 class _Tower(Backbone):
-    def __init__(self, network: Any, preprocess: Preprocess, select: Select) -> None:
+    def __init__(self, network: Any, preprocess: Preprocess, settings: Timm) -> None:
         super().__init__(network, preprocess)
-        self.select = select
+        self.settings = settings
+        self.select = settings.select
+
+    def beside_weights(self) -> dict[str, Any]:
+        settings = self.settings
+        return {"model": settings.model, "arguments": settings.arguments, "select": self.select.value}
 
     def features(
         self, images: Float[Tensor, "batch channel height width"]

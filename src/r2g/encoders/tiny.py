@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -116,6 +117,9 @@ class TinyEncoder(VisionModel):
         if images.shape[-2:] != (128, 128):
             raise ValueError(f"encoder tiny reads films of 128 x 128 px, got {tuple(images.shape[-2:])}")
         return self.stages(images)[-1]
+
+    def beside_weights(self) -> dict[str, Any]:
+        return {"heads": _HEADS}
 
     def stages(
         self, images: Float[Tensor, "batch channel height width"]

@@ -16,6 +16,11 @@ from r2g.encoders._families import Family, Pooled, family_of, vision_part
 from r2g.encoders._preprocessor import FILE, fetched, require, side, stated
 from r2g.encoders.base import Encoder, Preprocess, VisionModel, Weights
 
+_NO_MATTER = (
+    "_name_or_path",
+    "dtype",
+)  # of a config: where the weights came from, and in what they were kept
+
 
 @ENCODERS.register("transformers")
 @dataclass(frozen=True)
@@ -100,6 +105,12 @@ class _Tower(Backbone):
         self.select = select
         self.prefix = int(family.class_token) + getattr(network.config, "num_register_tokens", 0)
         self.options = {"interpolate_pos_encoding": True} if stretch and family.asks else {}
+
+    def beside_weights(self) -> dict[str, Any]:
+        config = self.network.config.to_dict()
+        told = {name: value for name, value in config.items() if name not in _NO_MATTER}
+        taken = {"select": self.select.value, "pooled": self.family.pooled.value, "prefix": self.prefix}
+        return {"config": told, "options": self.options, **taken}
 
     def features(
         self, images: Float[Tensor, "batch channel height width"]

@@ -2,7 +2,8 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -95,17 +96,26 @@ class LanguageModel(nn.Module):
                 )
                 self.network.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def train(self, mode: bool = True) -> "LanguageModel":
-        """As any module, but transformers checkpoints only blocks in train mode: their own flag stays up for it.
+    @contextmanager
+    def _checkpointed(self) -> Iterator[None]:
+        """For a pass that has a backward: transformers checkpoints only blocks in train mode, so their flag goes up.
 
-        Nothing inside a block changes, so a frozen llm's dropout stays off.
+        Nothing inside a block changes, so a frozen llm's dropout stays off. Reports are written with the flag as it
+        is, since blocks that checkpoint throw their cache away.
         """
-        super().train(mode)
-        if self.checkpointing:
-            for module in self.network.modules():
-                if getattr(module, "gradient_checkpointing", False):
-                    module.training = True
-        return self
+        learning = self.checkpointing and torch.is_grad_enabled()
+        blocks = [
+            module
+            for module in (self.network.modules() if learning else ())
+            if getattr(module, "gradient_checkpointing", False) and not module.training
+        ]
+        for block in blocks:
+            block.training = True
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block.training = False
 
     @property
     def width(self) -> int:
@@ -132,7 +142,10 @@ class LanguageModel(nn.Module):
     ) -> Float[Tensor, "batch text llm"]:
         """The last hidden states; without a mask every position counts (padding on the right needs none)."""
         inputs = {} if mask is None else {"attention_mask": mask.long(), "position_ids": positions(mask)}
-        return self.network.base_model(inputs_embeds=embeddings, use_cache=False, **inputs).last_hidden_state
+        with self._checkpointed():
+            return self.network.base_model(
+                inputs_embeds=embeddings, use_cache=False, **inputs
+            ).last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "*row llm"]) -> Float[Tensor, "*row vocab"]:
         """The head with what some families do after it (scaling, soft capping), in fp32."""
