@@ -68,7 +68,10 @@ def load_trained(model: nn.Module, path: Path) -> None:
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write `folder/step-N`, then drop older ones. A kill at any moment leaves the older one usable."""
+    """Write `folder/step-N`, then drop older ones. A kill at any moment leaves one that `restore` finds.
+
+    One of the same step is put aside under a hidden name until the new one is in its place.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / ".draft"
     shutil.rmtree(draft, ignore_errors=True)
@@ -81,15 +84,24 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     save_file(tensors, draft / "optimizer.safetensors")
     (draft / "progress.json").write_text(json.dumps(asdict(progress)))
     final = folder / f"step-{progress.step:08d}"
-    shutil.rmtree(final, ignore_errors=True)
+    if final.is_dir():
+        aside = folder / f".{final.name}"
+        shutil.rmtree(aside, ignore_errors=True)  # the one in place is whole
+        final.replace(aside)
     draft.replace(final)
-    for old in sorted(folder.glob("step-*"))[:-1]:
+    for old in _found(folder)[:-1]:
         shutil.rmtree(old)
+
+
+def _found(folder: Path) -> list[Path]:
+    """All checkpoints, the newest last; of one step, the one that isn't put aside."""
+    both = [*folder.glob("step-*"), *folder.glob(".step-*")]
+    return sorted(both, key=lambda path: (path.name.removeprefix("."), not path.name.startswith(".")))
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
     """Take up the newest checkpoint, or None when there is none."""
-    found = sorted(folder.glob("step-*"))
+    found = _found(folder)
     if not found:
         return None
     load_trained(model, found[-1] / TRAINED)

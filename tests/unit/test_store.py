@@ -4,15 +4,18 @@ import json
 import logging
 import multiprocessing
 import pickle
+import shutil
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from r2g import cache
 from r2g.core import store as module
-from r2g.core.store import Store, leftovers, remove
+from r2g.core.store import Store, leftovers, remove, size
 
 SHAPE = (3, 2)
 
@@ -158,6 +161,46 @@ def test_a_row_whose_key_was_not_noted_any_more_is_dropped(tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         write()
     assert torch.equal(Store(tmp_path, SHAPE, torch.bfloat16)["a"], _row(1))
+
+
+def test_a_store_can_be_looked_at_while_others_write_and_drop_it(tmp_path: Path) -> None:
+    done = Event()
+
+    def work() -> None:
+        i = 0
+        while not done.is_set():
+            _fill(tmp_path / "s", i, i + 1)
+            i += 1
+            if i % 20 == 0:
+                shutil.rmtree(tmp_path / "s")
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(200):
+            size(tmp_path)
+            leftovers(tmp_path)
+            Store(tmp_path / "s", SHAPE, torch.bfloat16)
+            cache._rows(tmp_path / "s")
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("gone", ["*.bin", "*.json", "*"])
+def test_a_shard_that_is_dropped_while_it_is_opened_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    _fill(tmp_path, 0, 2)
+    real = module.bytes_of
+
+    def look(file: Path) -> int:
+        found = real(file)
+        remove(tmp_path.glob(gone))
+        return found
+
+    monkeypatch.setattr(module, "bytes_of", look)
+    assert Store(tmp_path, SHAPE, torch.bfloat16).missing(["0"]) == ([] if gone == "*.json" else ["0"])
 
 
 def test_what_was_written_before_an_error_is_kept(tmp_path: Path) -> None:

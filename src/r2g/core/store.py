@@ -45,28 +45,39 @@ class Store:
         for index in sorted(files(self.folder, "*.json")):
             if index.stem not in self._seen:
                 self._seen.add(index.stem)
-                with suppress(FileNotFoundError):  # dropped meanwhile
-                    self._open(index)
+                self._open(index)
 
     def _open(self, index: Path) -> None:
         file = index.with_suffix(".bin")
-        try:
-            keys = keys_of(index)
-        except ValueError:
-            _LOG.warning("%s is damaged: its rows are made again; delete it and %s", index, file.name)
-            return
-        size = bytes_of(file)
-        if size != len(keys) * self.row_bytes:
-            need = len(keys) * self.row_bytes
-            told = "%s has %d bytes where %d rows need %d: they are made again; delete it and %s"
-            _LOG.warning(told, file, size, len(keys), need, index.name)
-            return
+        keys = self._sound(index, file)
         if not keys:
             return
-        count = len(keys) * math.prod(self.shape)
-        rows = torch.from_file(str(file), shared=False, size=count, dtype=self.dtype)
+        try:
+            count = len(keys) * math.prod(self.shape)
+            rows = torch.from_file(str(file), shared=False, size=count, dtype=self.dtype)
+        except RuntimeError:
+            if file.is_file():
+                raise
+            return  # dropped meanwhile
         for i, key in enumerate(keys):
             self._rows.setdefault(key, (rows.view(len(keys), *self.shape), i))
+
+    def _sound(self, index: Path, file: Path) -> list[str]:
+        """The keys of a shard; none, with a warning, if it is damaged, and none if it was dropped meanwhile."""
+        try:
+            keys = keys_of(index)
+            has, needs = bytes_of(file), len(keys) * self.row_bytes
+            wrong = f"{file.name} has {has} bytes and its rows need {needs}" if has != needs else ""
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            wrong = f"{index.name} holds no keys"
+        if not wrong:
+            return keys
+        if index.is_file():
+            told = "in %s, %s: its rows are made again, and %s.* can be deleted"
+            _LOG.warning(told, self.folder, wrong, index.stem)
+        return []
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -112,7 +123,7 @@ class Writer:
             raise ValueError(f"a row of {tuple(row.shape)} {row.dtype} can't go into a store of {want}")
         if self._file is None:
             self._begin()
-        rest = memoryview(row.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        rest = memoryview(row.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         while rest:
             rest = rest[self._file.write(rest) :]
         self._keys.append(key)

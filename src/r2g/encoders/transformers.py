@@ -16,10 +16,8 @@ from r2g.encoders._families import Family, Pooled, family_of, vision_part
 from r2g.encoders._preprocessor import FILE, fetched, require, side, stated
 from r2g.encoders.base import Encoder, Preprocess, VisionModel, Weights
 
-_NO_MATTER = (
-    "_name_or_path",
-    "dtype",
-)  # of a config: where the weights came from, and in what they were kept
+# Of a config: where the weights came from, and in what they were kept.
+_NO_MATTER = ("_name_or_path", "dtype")
 
 
 @ENCODERS.register("transformers")
