@@ -4,15 +4,16 @@ The cache lies under paths.cache (R2G_CACHE, or cache/). With real data it holds
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from r2g.core.store import leftovers, remove, size
+from r2g.core.store import bytes_of, files, keys_of, leftovers, remove, size
 from r2g.core.tables import table
+from r2g.core.turns import undisturbed
 
 _MB = 2**20
 _STORES = ("features", "films")
@@ -27,14 +28,12 @@ def main() -> None:
     parser.add_argument(
         "--drop", metavar="NAME", help="remove a line of the table, such as features/0a1b, or features"
     )
-    parser.add_argument(
-        "--tidy", action="store_true", help="remove what killed writers left; no run may be writing"
-    )
+    parser.add_argument("--tidy", action="store_true", help="remove what killed writers left")
     chosen = parser.parse_args()
     if not chosen.folder.is_dir():
         sys.exit(f"there is no cache at {chosen.folder}")
     if chosen.tidy:
-        _print(f"{remove(leftovers(chosen.folder)) / _MB:.1f} MB freed")
+        tidy(chosen.folder)
     if chosen.drop:
         drop(chosen.folder, chosen.drop)
     _print(report(chosen.folder))
@@ -50,27 +49,54 @@ def report(folder: Path) -> str:
             for p in parts
         ]
     rows.append(["in all", None, sum(row[2] for row in rows)])
-    left = sum(p.stat().st_size for p in leftovers(folder))
+    left = sum(map(bytes_of, leftovers(folder)))
     note = (
-        f"\n{left / _MB:.1f} MB of it were left by writers that were killed; --tidy removes them"
+        f"\n{left / _MB:.1f} MB of it are being written, or were left by writers that were killed; --tidy removes those"
         if left
         else ""
     )
     return table(["what", "films", "MB"], rows) + note
 
 
+def tidy(folder: Path) -> None:
+    """Remove what killed writers left. Exits with a message if a run is writing."""
+    with undisturbed(_stores(folder)) as busy:
+        _require_idle(busy)
+        _print(f"{remove(leftovers(folder)) / _MB:.1f} MB freed")
+
+
 def drop(folder: Path, name: str) -> None:
-    """Remove one line of the table, or one of its groups. Exits with a message if there is none of that name."""
+    """Remove one line of the table, or one of its groups.
+
+    Exits with a message if there is none of that name, or a run is writing to it.
+    """
     place = (folder / name).resolve()
     if folder.resolve() not in place.parents or not place.is_dir():
         sys.exit(f"{folder} has no '{name}'")
-    freed = size(place)
-    shutil.rmtree(place)
+    with undisturbed([store for store in _stores(folder) if place in (store, *store.parents)]) as busy:
+        _require_idle(busy)
+        freed = size(place)
+        shutil.rmtree(place)
     _print(f"{freed / _MB:.1f} MB freed")
 
 
+def _stores(folder: Path) -> list[Path]:
+    groups = [folder.resolve() / group for group in _STORES]
+    return sorted(store for group in groups if group.is_dir() for store in group.iterdir() if store.is_dir())
+
+
+def _require_idle(busy: Path | None) -> None:
+    if busy is not None:
+        sys.exit(f"a run is writing to {busy}; wait for it, or stop it")
+
+
 def _rows(store: Path) -> int:
-    return len({key for index in store.glob("*.json") for key in json.loads(index.read_text())["keys"]})
+    """The number of keys; those of a shard that is damaged, or dropped meanwhile, don't count."""
+    found: set[str] = set()
+    for index in files(store, "*.json"):
+        with suppress(FileNotFoundError, ValueError):
+            found.update(keys_of(index))
+    return len(found)
 
 
 def _print(text: str) -> None:

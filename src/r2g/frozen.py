@@ -4,8 +4,9 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +21,8 @@ from tqdm import tqdm
 
 from r2g.config.schema import CacheSettings, Precision
 from r2g.core.images import PIXELS
-from r2g.core.store import Store, size
+from r2g.core.store import Store
+from r2g.core.turns import got, keep, promise, turn_of
 from r2g.data import Studies, decoded
 from r2g.encoders.base import Preprocess, VisionModel
 from r2g.model import ReportGenerator
@@ -29,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _BATCH = 32  # films that are encoded, or decoded, together
 _THREADS = 4
 _GB = 2**30
+_PATIENCE = 30.0  # seconds between two words of a process that waits; collectives give up after minutes
 _LIBRARIES = ("torch", "transformers", "timm", "open_clip_torch")
 # Raised when our own code (an encoder's, normalizing, pooling) gives other patches for the same weights.
 _PATCHES = 1
@@ -85,16 +88,18 @@ def attach(
     started = time.perf_counter()
     if settings.features and rests(model.encoder):
         store = _patches_store(model, folder / FEATURES, precision, accelerator)
-        if _fits(store, wanted, folder, settings, accelerator):
-            made = _make(store, wanted, partial(_encode, model, accelerator), model.encoder, accelerator)
+        make = partial(_make, store, wanted, partial(_encode, model, accelerator), model.encoder, accelerator)
+        made = _fill((store,), wanted, make, folder, settings, accelerator)
+        if made is not None:
             for studies in splits:
                 studies.kept = FromStore((store,), keys)
             return Reuse(FEATURES, len(wanted) - made, made, time.perf_counter() - started)
     if settings.films and wanted:
         preprocess: Any = model.encoder.preprocess
         stores = _film_stores(preprocess, folder / FILMS)
-        if _fits(stores[-1], wanted, folder, settings, accelerator, stores):
-            made = _keep_films(stores, wanted, preprocess, accelerator)
+        make = partial(_keep_films, stores, wanted, preprocess, accelerator)
+        made = _fill(stores, wanted, make, folder, settings, accelerator)
+        if made is not None:
             for studies in splits:
                 studies.decode = FromStore(stores, keys, preprocess.channels, studies.decode)
             return Reuse(FILMS, len(wanted) - made, made, time.perf_counter() - started)
@@ -140,21 +145,47 @@ def _encode(model: ReportGenerator, accelerator: Accelerator, films: Tensor) -> 
         return model.patches(films.to(accelerator.device))
 
 
-def _fits(
-    store: Store,
+def _fill(
+    stores: tuple[Store, ...],
     wanted: Mapping[str, str],
+    make: Callable[[Sequence[str]], None],
     folder: Path,
     settings: CacheSettings,
     accelerator: Accelerator,
-    stores: tuple[Store, ...] = (),
-) -> bool:
-    """Whether what is missing has room; the first process decides for all, and says so when it hasn't."""
-    missing = [key for key in wanted if not any(key in s for s in stores or (store,))]
-    held = size(folder / FEATURES) + size(folder / FILMS)
-    need = len(missing) * store.row_bytes
-    verdict = [not missing or held + need <= settings.max_gb * _GB]
-    broadcast_object_list(verdict)
-    if not verdict[0] and accelerator.is_main_process:
+) -> int | None:
+    """Let `make` add what is missing; gives how many films that were, or None if there is no room for them.
+
+    The first process says what is missing, so that all cut the same list into their shares, whatever other runs add.
+    """
+    made: int | None = 0
+    if _first_says(accelerator, partial(_missing, stores, wanted)):
+        with _turn(stores[-1].folder, accelerator):
+            missing, fits = _first_says(accelerator, partial(_order, stores, wanted, folder, settings))
+            if fits:
+                make(missing)
+                accelerator.wait_for_everyone()
+            made = len(missing) if fits else None
+    for store in stores:
+        store.refresh()
+    return made
+
+
+def _missing(stores: tuple[Store, ...], wanted: Mapping[str, str]) -> list[str]:
+    for store in stores:
+        store.refresh()
+    return [key for key in wanted if not any(key in store for store in stores)]
+
+
+def _order(
+    stores: tuple[Store, ...], wanted: Mapping[str, str], folder: Path, settings: CacheSettings
+) -> tuple[list[str], bool]:
+    """What is still missing, and whether it fits: says so if it doesn't, and promises the room if it does."""
+    missing = _missing(stores, wanted)
+    need, most = len(missing) * stores[-1].row_bytes, settings.max_gb * _GB
+    if not missing:
+        return [], True
+    fits, held = promise(folder, (FEATURES, FILMS), stores[-1].folder, need, most)
+    if not fits:
         _LOG.warning(
             "%d films would need %.2f GB in the cache, which holds %.2f of %.2f GB: they are read anew at each use. "
             "Raise cache.max_gb, or free room with python -m r2g.cache --drop NAME",
@@ -163,7 +194,30 @@ def _fits(
             held / _GB,
             settings.max_gb,
         )
-    return verdict[0]
+    return missing, fits
+
+
+@contextmanager
+def _turn(store: Path, accelerator: Accelerator) -> Iterator[None]:
+    """While no other launch fills this store. The first process stands in line for all of its own."""
+    lock, seconds = turn_of(store), 0.0
+    while not _first_says(accelerator, partial(got, lock, seconds)):
+        if seconds == 0.0 and accelerator.is_main_process:
+            _LOG.warning("another run is filling %s: waiting for it", store)
+        seconds = _PATIENCE
+    try:
+        yield
+    finally:
+        if accelerator.is_main_process:
+            keep(store)
+            lock.release()
+
+
+def _first_says(accelerator: Accelerator, what: Callable[[], Any]) -> Any:
+    """What the first process finds, for all of them; only that one looks."""
+    told = [what() if accelerator.is_main_process else None]
+    broadcast_object_list(told)
+    return told[0]
 
 
 def _make(
@@ -172,9 +226,9 @@ def _make(
     encode: Callable[[Tensor], Tensor],
     encoder: Any,
     accelerator: Accelerator,
-) -> int:
-    """Encode the missing films, each process its share; gives how many were missing."""
-    missing = store.missing(wanted)
+    missing: Sequence[str],
+) -> None:
+    """Encode the missing films, each process its share."""
     read = partial(decoded, size=encoder.preprocess.size, channels=encoder.preprocess.channels)
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     with (
@@ -188,9 +242,6 @@ def _make(
             for key, row in zip(part, encode(films), strict=True):
                 writer.add(key, row)
             bar.update(len(part))
-    accelerator.wait_for_everyone()
-    store.refresh()
-    return len(missing)
 
 
 def _film_stores(preprocess: Preprocess, folder: Path) -> tuple[Store, ...]:
@@ -204,10 +255,13 @@ def _film_stores(preprocess: Preprocess, folder: Path) -> tuple[Store, ...]:
 
 
 def _keep_films(
-    stores: tuple[Store, ...], wanted: Mapping[str, str], preprocess: Preprocess, accelerator: Accelerator
-) -> int:
-    """Decode the missing films, each process its share; gives how many were missing."""
-    missing = [key for key in wanted if not any(key in store for store in stores)]
+    stores: tuple[Store, ...],
+    wanted: Mapping[str, str],
+    preprocess: Preprocess,
+    accelerator: Accelerator,
+    missing: Sequence[str],
+) -> None:
+    """Decode the missing films, each process its share."""
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     read = partial(decoded, size=preprocess.size, channels=preprocess.channels)
     grey, full = stores[0], stores[-1]
@@ -219,10 +273,6 @@ def _keep_films(
                 plain = bool((film[:1] == film).all())
                 (narrow if plain else wide).add(key, film[:1] if plain else film)
             bar.update(len(part))
-    accelerator.wait_for_everyone()
-    for store in stores:
-        store.refresh()
-    return len(missing)
 
 
 def _bar(title: str, work: Sequence[str], accelerator: Accelerator) -> Any:

@@ -1,9 +1,12 @@
 """Frozen work is done once: the same patches and films as without the cache, found by content."""
 
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 
 from r2g import cache, frozen
 from r2g.config.schema import CacheSettings, Precision, RunConfig
+from r2g.core.turns import got, promise, turn_of
 from r2g.data import Studies
 from r2g.model import ReportGenerator, assemble
 from r2g.session import tune
@@ -164,6 +168,81 @@ def test_what_has_no_room_is_read_anew_and_said(
     assert studies.kept is None
     assert "3 films would need" in caplog.text
     assert "cache.max_gb" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["tuning=shallow", "tuning=deep"])
+def test_of_two_runs_one_makes_the_rows_and_the_other_waits_for_them(
+    small: Callable[..., RunConfig],
+    films: tuple[list[list[str]], dict[str, str]],
+    tmp_path: Path,
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (paths, keys), begun, go = films, Event(), Event()
+    model, real = _model(small(mode)), frozen.decoded
+
+    def slow(path: str, size: int, channels: int) -> torch.Tensor:
+        begun.set()
+        assert go.wait(60)
+        return real(path, size, channels)
+
+    monkeypatch.setattr(frozen, "decoded", slow)
+    with ThreadPoolExecutor(2) as pool, caplog.at_level(logging.WARNING):
+        runs = [pool.submit(_attach, model, _studies(model, paths), keys, tmp_path)]
+        assert begun.wait(60)
+        runs.append(pool.submit(_attach, model, _studies(model, paths), keys, tmp_path))
+        deadline = time.monotonic() + 60
+        while "waiting for it" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        go.set()
+        told = [run.result(60) for run in runs]
+    assert [(one.found, one.made) for one in told] == [(0, 3), (3, 0)]
+    assert len(list(tmp_path.rglob("*.bin"))) == (1 if mode == "tuning=shallow" else 2)
+    assert list(tmp_path.rglob(".promise*")) == []
+
+
+def test_runs_that_write_elsewhere_leave_room_for_what_was_promised(
+    small: Callable[..., RunConfig], films: tuple[list[list[str]], dict[str, str]], tmp_path: Path
+) -> None:
+    model, (paths, keys) = _model(small()), films
+    other = tmp_path / "features" / "other"
+    turn = turn_of(other)
+    assert got(turn)
+    assert promise(tmp_path, ("features", "films"), other, 900_000, 1e6)[0]
+    few = {"max_gb": 900_100 / 2**30}
+    assert _attach(model, _studies(model, paths), keys, tmp_path, **few).what == "none"
+    turn.release()
+    assert _attach(model, _studies(model, paths), keys, tmp_path, **few).made == 3
+
+
+@pytest.mark.parametrize("mode", ["tuning=shallow", "tuning=deep"])
+def test_a_second_process_makes_its_share_of_what_the_first_finds_missing(
+    small: Callable[..., RunConfig],
+    films: tuple[list[list[str]], dict[str, str]],
+    tmp_path: Path,
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever it sees itself: another run may have added rows between the two looks."""
+    model, (paths, keys) = _model(small(mode)), films
+    said: list[Any] = [["k0", "k1", "k3"], False, True, (["k1", "k3"], True)]
+
+    def hear(told: list[Any]) -> list[Any]:
+        assert told == [None]
+        told[0] = said.pop(0)
+        return told
+
+    monkeypatch.setattr(frozen, "broadcast_object_list", hear)
+    for name, value in {"is_main_process": False, "process_index": 1, "num_processes": 2}.items():
+        monkeypatch.setattr(Accelerator, name, property(lambda self, value=value: value))
+    studies = _studies(model, paths)
+    told = _attach(model, studies, keys, tmp_path)
+    assert (told.found, told.made) == (1, 2)
+    assert said == []
+    store = (studies.kept if told.what == "features" else studies.decode).stores[-1]  # type: ignore[union-attr]
+    assert [key in store for key in ("k0", "k1", "k3")] == [False, False, True]
 
 
 def test_the_report_counts_rows_and_a_dropped_store_is_gone(
