@@ -142,6 +142,7 @@ def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
     assert "out of luck" in str(ends[1].error)
 
 
+@pytest.mark.slow
 def test_arms_with_one_encoder_s_weights_each_see_films_their_own_way(
     made: Any, alone: Alone, tmp_path: Path
 ) -> None:
