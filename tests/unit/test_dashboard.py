@@ -155,7 +155,7 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(SystemExit, match=r"pip install 'r2g\[dashboard\]'"):
+    with pytest.raises(SystemExit, match=r"pip install -e '.\[dashboard\]'"):
         main(HERE)
 
 

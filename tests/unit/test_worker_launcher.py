@@ -49,7 +49,7 @@ def test_a_plugin_that_is_not_installed_is_named_with_its_extra(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(
-        CompactHydraException, match=rf"hydra/launcher={name} .* pip install 'r2g\[{name}\]'$"
+        CompactHydraException, match=rf"hydra/launcher={name} .* pip install -e '.\[{name}\]'$"
     ):
         worker._class_of(name)
 
