@@ -7,10 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 
+from hydra_plugins.r2g_gang_launcher import launcher
+from r2g import gang, grouping
 from r2g.checkpoint import Progress
 from r2g.config.schema import RunConfig
 from r2g.halving import Halved, Halving, note, recall, remember, warn_of_split
+from r2g.member import End
 from r2g.step import Arm
 
 Made = Callable[..., Arm]
@@ -140,3 +144,17 @@ def test_one_that_left_stays_out_of_searches_alone(made: Made) -> None:
     recall(again, search=False)
     assert again.error is None
     assert again.progress.extra.keys() == {"val"}
+
+
+def test_the_gang_launcher_says_that_a_search_is_split_and_what_a_halved_arm_was_worth(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = SimpleNamespace(config=None)
+    monkeypatch.setattr(launcher, "_job_of", lambda tree: job)
+    monkeypatch.setattr(grouping, "groups_of", lambda *_: [[0], [1]])
+    ends = iter([End("halved", Path("a"), best=0.4), End("finished", Path("b"), best=0.7)])
+    monkeypatch.setattr(gang, "execute_gang", lambda jobs, halving: [next(ends)])
+    search = {"eta": 3.0, "metric": "select", "rungs": [1], "keep": 1}
+    told = launcher._run_all([DictConfig({})] * 2, ["one", "two"], 1, None, search)
+    assert [(end.status, end.objective) for end in told] == [("halved", 0.4), ("finished", 0.7)]
+    assert "the search is split into 2 gangs" in caplog.text

@@ -116,6 +116,7 @@ def _run_all(
     """Gangs one after the other, as they fit; an arm with a mistake in its config is told and left out."""
     from r2g import gang
     from r2g.grouping import groups_of
+    from r2g.halving import warn_of_split
 
     search = _search_of(halving)
     told: dict[int, _Told] = {}
@@ -128,7 +129,10 @@ def _run_all(
             jobs[i] = found
     numbers = list(jobs)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    for group in groups_of([jobs[i].config for i in numbers], most, memory_gb, processes):
+    groups = groups_of([jobs[i].config for i in numbers], most, memory_gb, processes)
+    if search is not None:
+        warn_of_split(len(groups))
+    for group in groups:
         if any(end.status == "stopped" for end in told.values()):
             break
         members = [numbers[i] for i in group]
@@ -167,7 +171,6 @@ def _job_of(tree: DictConfig) -> "Job | _Told":
 
 
 def _run_gang(members: Sequence[int], jobs: Sequence["Job"], execute: Any) -> dict[int, _Told]:
-    from r2g import record
     from r2g.session import RunFailed
 
     try:
@@ -177,7 +180,7 @@ def _run_gang(members: Sequence[int], jobs: Sequence["Job"], execute: Any) -> di
     told = {}
     for i, end in zip(members, ends, strict=True):
         good = end.status in GOOD
-        best = record.read(end.record)["training"]["best"] if good and end.error is None else None
+        best = end.best if good else None
         told[i] = _Told(
             end.status, str(end.record), None if end.error is None else _line(str(end.error)), best
         )

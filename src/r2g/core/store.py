@@ -100,7 +100,7 @@ class Store:
             try:
                 writer.commit()
                 self.refresh()
-            except OSError as second:
+            except Exception as second:
                 error.add_note(f"what was written before to {self.folder} couldn't be kept: {second}")
             raise
         writer.commit()
