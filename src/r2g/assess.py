@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -49,22 +50,49 @@ class Evaluation:
         return len({p.hypothesis for p in self.predictions})
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be scored: reports as written, by these metrics, under a protocol."""
+
+    predictions: Sequence[Prediction]
+    metrics: Mapping[str, Any]
+    judge: Judge
+
+
 def score(predictions: Sequence[Prediction], metrics: Mapping[str, Any], judge: Judge) -> Evaluation:
     """Run all metrics on all predictions: corpus scores are never averages over processes or batches."""
-    judged = judge(predictions)
+    return score_all([Work(predictions, metrics, judge)])[0]
+
+
+def score_all(works: Sequence[Work]) -> list[Evaluation]:
+    """The same for several runs; a metric with the same settings in several of them starts once."""
+    judged = [work.judge(work.predictions) for work in works]
+    said: list[dict[str, Scores]] = [{} for _ in works]
+    asked: dict[tuple[str, Any], list[int]] = {}
+    for i, work in enumerate(works):
+        for label, metric in work.metrics.items():
+            asked.setdefault((label, metric), []).append(i)
+    for (label, metric), users in asked.items():
+        found = metric.score_all([judged[i] for i in users])
+        for i, result in zip(users, found, strict=True):
+            said[i][label] = result
+    return [
+        _evaluation(work, rows, {label: results[label] for label in work.metrics})
+        for work, rows, results in zip(works, judged, said, strict=True)
+    ]
+
+
+def _evaluation(work: Work, judged: Sequence[Prediction], said: Mapping[str, Scores]) -> Evaluation:
     corpus: dict[str, float] = {}
     per_report: dict[str, list[float]] = {}
-    absent: dict[str, str] = {}
     tables: dict[str, LabelTable] = {}
-    for label, metric in metrics.items():
-        result: Scores = metric.score(judged)
+    for result in said.values():
         corpus |= result.corpus
         per_report |= result.per_report
         tables |= result.tables
-        if result.absent:
-            absent[label] = result.absent
-    stamp = judge.stamp(judged)
-    return Evaluation(tuple(predictions), tuple(judged), stamp, corpus, per_report, absent, tables)
+    absent = {label: result.absent for label, result in said.items() if result.absent}
+    stamp = work.judge.stamp(judged)
+    return Evaluation(tuple(work.predictions), tuple(judged), stamp, corpus, per_report, absent, tables)
 
 
 def metrics_for(select: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,15 +193,20 @@ def controls(
 
 def constant_report(train: Studies, seed: int) -> str:
     """The candidate among train's reports with the best mean ROUGE-L against a sample of the others."""
+    return _constant(tuple(train.reports), seed)
+
+
+@lru_cache(maxsize=32)  # the arms of a gang ask alike
+def _constant(reports: tuple[str, ...], seed: int) -> str:
     random = np.random.default_rng(seed)
-    often = [text for text, _ in Counter(train.reports).most_common(_CANDIDATES // 2)]
-    drawn = random.choice(len(train), min(len(train), _CANDIDATES), replace=False)
-    candidates = list(dict.fromkeys(often + [train.reports[int(i)] for i in drawn]))[:_CANDIDATES]
-    judges = random.choice(len(train), min(len(train), _JUDGES), replace=False)
+    often = [text for text, _ in Counter(reports).most_common(_CANDIDATES // 2)]
+    drawn = random.choice(len(reports), min(len(reports), _CANDIDATES), replace=False)
+    candidates = list(dict.fromkeys(often + [reports[int(i)] for i in drawn]))[:_CANDIDATES]
+    judges = random.choice(len(reports), min(len(reports), _JUDGES), replace=False)
     rouge = METRICS.get("rouge_l")()
 
     def worth(text: str) -> float:
-        rows = [Prediction(str(i), train.reports[int(i)], text) for i in judges]
+        rows = [Prediction(str(i), reports[int(i)], text) for i in judges]
         return rouge.score(rows).corpus["rouge_l"]
 
     return max(candidates, key=worth)

@@ -1,9 +1,9 @@
 """Several runs' reports written together, and scored apart: at validations and at the end."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -28,15 +28,14 @@ def validate(runs: Sequence[Run], arms: Sequence[Arm]) -> list[dict[str, float] 
     ]
     readers = [i for i, wanted in enumerate(metrics) if wanted]
     found = _written([chosen[i] for i in readers], [splits[i] for i in readers], "validate")
-    written = dict(zip(readers, found, strict=True))
+    scored = dict(
+        zip(readers, _scored([chosen[i] for i in readers], [metrics[i] for i in readers], found), strict=True)
+    )
 
     def scores(i: int) -> dict[str, float]:
         setup = chosen[i].ready
         loss = assess.mean_loss(setup.model, splits[i], chosen[i].config.train, setup.accelerator)
-        if not metrics[i]:
-            return {"loss": loss}
-        judge = session.judge_for(chosen[i].config, setup)
-        return {"loss": loss, **assess.score(_sound(written[i]), metrics[i], judge).corpus}
+        return {"loss": loss, **(_sound(scored[i]).corpus if i in scored else {})}
 
     return [guarded(run, partial(scores, i)) for i, run in enumerate(chosen)]
 
@@ -45,15 +44,17 @@ def examine(runs: Sequence[Run], accelerator: Accelerator) -> list[assess.Evalua
     """Write and score the reports of the test split, with the controls that a run asks for."""
     splits = [data.first(run.ready.loaders.test, run.config.score.studies) for run in runs]
     written = _written(runs, splits, "write")
+    scored = _scored(runs, [run.config.score.metrics for run in runs], written)
     asked = [run for run in runs if run.config.score.controls]
     blanks = _together(asked, lambda some: _blanks(some, accelerator)) if asked else []
     blank = dict(zip(map(id, asked), blanks, strict=True))
 
-    def scored(run: Run, told: list[Prediction] | Exception) -> assess.Evaluation:
-        black = _sound(blank[id(run)]) if id(run) in blank else None
-        return session.scored(run.config, run.ready, _sound(told), black)
+    def controlled(run: Run, outcome: assess.Evaluation | Exception) -> assess.Evaluation:
+        if id(run) not in blank:
+            return _sound(outcome)
+        return session.controlled(run.config, run.ready, _sound(outcome), _sound(blank[id(run)]))
 
-    return [guarded(run, partial(scored, run, told)) for run, told in zip(runs, written, strict=True)]
+    return [guarded(run, partial(controlled, run, told)) for run, told in zip(runs, scored, strict=True)]
 
 
 def _blanks(runs: Sequence[Run], accelerator: Accelerator) -> list[str]:
@@ -72,6 +73,30 @@ def _written(
         return assess.predict_all(works, config.decode, config.train, some[0].accelerator, title)
 
     return _together(runs, write) if runs else []
+
+
+def _scored(
+    runs: Sequence[Run], metrics: Sequence[Mapping[str, Any]], written: Sequence[list[Prediction] | Exception]
+) -> list[assess.Evaluation | Exception]:
+    """Each run's reports scored; all of them in one go, and if that fails, one after the other."""
+
+    def score(some: Sequence[int]) -> list[assess.Evaluation]:
+        judges = [session.judge_for(runs[i].config, runs[i].ready) for i in some]
+        works = zip(some, judges, strict=True)
+        return assess.score_all([assess.Work(_sound(written[i]), metrics[i], judge) for i, judge in works])
+
+    sound = [i for i, told in enumerate(written) if not isinstance(told, Exception)]
+    scored: dict[int, assess.Evaluation] = {}
+    if len(sound) > 1:
+        try:
+            scored = dict(zip(sound, score(sound), strict=True))
+        except Exception as error:
+            _LOG.warning("%s: %s; the arms are scored one after the other", type(error).__name__, error)
+
+    def outcome(i: int) -> assess.Evaluation:
+        return scored[i] if i in scored else score([i])[0]
+
+    return [guarded(run, partial(outcome, i)) for i, run in enumerate(runs)]
 
 
 def _together(runs: Sequence[Run], write: Callable[[Sequence[Run]], list[T]]) -> list[T | Exception]:

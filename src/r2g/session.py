@@ -250,22 +250,20 @@ def examine(config: RunConfig, setup: Setup, split: str = "test") -> assess.Eval
     """Write and score a split's reports, with the controls if they are asked for."""
     studies = data.first(getattr(setup.loaders, split), config.score.studies)
     written = assess.predict(setup.model, studies, config.decode, config.train, setup.accelerator)
-    blank = None
-    if config.score.controls:
-        blank = assess.blank_reports([setup.model], config.decode, setup.accelerator)[0]
-    return scored(config, setup, written, blank)
-
-
-def scored(
-    config: RunConfig, setup: Setup, written: Sequence[Prediction], blank: str | None
-) -> assess.Evaluation:
-    """What the reports are worth; with `blank`, the report of a black film, the controls' scores too."""
-    judge = judge_for(config, setup)
-    outcome = assess.score(written, config.score.metrics, judge)
-    if blank is None:
+    outcome = assess.score(written, config.score.metrics, judge_for(config, setup))
+    if not config.score.controls:
         return outcome
+    blank = assess.blank_reports([setup.model], config.decode, setup.accelerator)[0]
+    return controlled(config, setup, outcome, blank)
+
+
+def controlled(config: RunConfig, setup: Setup, outcome: assess.Evaluation, blank: str) -> assess.Evaluation:
+    """The same with the controls' scores; `blank` is the report of a black film."""
     quick = {label: metric for label, metric in config.score.metrics.items() if not metric.slow}
-    found = assess.controls(written, setup.loaders.train, lambda: blank, quick, judge, config.seed)
+    judge = judge_for(config, setup)
+    found = assess.controls(
+        outcome.predictions, setup.loaders.train, lambda: blank, quick, judge, config.seed
+    )
     return replace(outcome, controls=found)
 
 

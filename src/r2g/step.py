@@ -147,6 +147,15 @@ def _round(turns: Sequence[_Turn], i: int, accelerator: Accelerator) -> None:
     if not reads:
         return
     reads[0].turn.arm.seed(accelerator, 2 * i + 1)  # an llm that draws is never shared
+    for some in together.alike([(read.leaf, read.mask) for read in reads]):
+        _through_llm([reads[k] for k in some], accelerator)
+    for read in reads:
+        if read.leaf.grad is not None and read.turn.arm.trains:
+            attempt(read.turn.arm, accelerator, partial(read.inputs.backward, read.leaf.grad), local=True)
+
+
+def _through_llm(reads: Sequence[_Read], accelerator: Accelerator) -> None:
+    """What these arms read goes through the llm in one batch, and back; nothing of it stays in memory."""
     with accelerator.autocast():
         rows = together.hidden(reads[0].turn.arm.model.llm, [(read.leaf, read.mask) for read in reads])
         losses = [
@@ -156,9 +165,6 @@ def _round(turns: Sequence[_Turn], i: int, accelerator: Accelerator) -> None:
     sound = [loss for loss in losses if loss is not None]
     if sound:
         torch.stack(sound).sum().backward()
-    for read in reads:
-        if read.leaf.grad is not None and read.turn.arm.trains:
-            attempt(read.turn.arm, accelerator, partial(read.inputs.backward, read.leaf.grad), local=True)
 
 
 def _read(turn: _Turn, i: int, accelerator: Accelerator) -> _Read:

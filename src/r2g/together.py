@@ -12,6 +12,30 @@ from r2g.model import Batch, ReportGenerator, write
 
 # Embeddings [batch, text, llm] and their mask [batch, text]. Not spelled as shapes: parts differ in both axes.
 Rows = tuple[Tensor, Tensor | None]
+_PADDING = 0.05  # of a training batch's positions, at most
+_POSITIONS = 4096  # of a training batch: more don't make a device busier, and take memory (and a CPU's cache)
+
+
+def alike(parts: Sequence[Rows]) -> list[list[int]]:
+    """Indices of parts that go through an llm in one batch: of so nearly one length that little of it is padding.
+
+    Padding is computed like text. A part goes to those before it, from long to short, as long as the batch's padding
+    stays below `_PADDING` and its size below `_POSITIONS`.
+    """
+    order = sorted(range(len(parts)), key=lambda i: -parts[i][0].shape[1])
+    found: list[list[int]] = []
+    room = used = 0
+    for i in order:
+        count, length = parts[i][0].shape[:2]
+        longest = parts[found[-1][0]][0].shape[1] if found else 0
+        wider, fuller = room + count * longest, used + count * length
+        if found and wider <= _POSITIONS and wider - fuller <= _PADDING * wider:
+            found[-1].append(i)
+            room, used = wider, fuller
+        else:
+            found.append([i])
+            room = used = count * length
+    return found
 
 
 def hidden(llm: LanguageModel, parts: Sequence[Rows]) -> list[Tensor]:

@@ -207,6 +207,21 @@ def test_meteor_gets_a_line_a_report_without_the_separator(
     assert (tmp_path / "wanted").read_text().split("\n") == [*FILMS, ""]
 
 
+def test_several_runs_meteor_comes_from_one_java_and_is_what_each_would_have_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = "4.0 4.0 2.0 2.0" + 19 * " 0.0"
+    script = f"echo x >> {tmp_path}/started; while read line; do case $line in clear*) echo '{SAID}';; "
+    script += f"*) echo '{zeros}';; esac; done < written"
+    monkeypatch.setenv("PATH", _with_java(tmp_path, script))
+    tables = [predictions(["clear lungs", "other"], FILMS[:2]), [], predictions(["other"], FILMS[:1])]
+    found = Meteor(seconds=20.0).score_all(tables)
+    assert (tmp_path / "started").read_text() == "x\n"
+    assert [scores.absent is None for scores in found] == [True, False, True]
+    assert found == [Meteor(seconds=20.0).score(table) for table in tables]
+    assert found[0].corpus["meteor"] != pytest.approx(found[2].corpus["meteor"])
+
+
 def test_a_hung_java_holds_up_neither_the_run_nor_its_exit_and_is_gone(tmp_path: Path) -> None:
     code = "\n".join(
         [

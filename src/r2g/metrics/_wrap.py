@@ -7,6 +7,8 @@ import evaluate
 
 from r2g.core.types import Prediction, Scores
 
+NOTHING = "no reports to score"
+
 
 def score(
     module: type[evaluate.Metric],
@@ -16,7 +18,7 @@ def score(
 ) -> Scores:
     """Run a module over the predictions' reports. Absent when there is no report at all."""
     if not predictions:
-        return Scores(absent="no reports to score")
+        return Scores(absent=NOTHING)
     # In memory: otherwise evaluate writes the reports, perhaps patients', into the user's cache folder.
     metric = module(keep_in_memory=True)
     written = [p.hypothesis for p in predictions]

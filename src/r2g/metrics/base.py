@@ -26,3 +26,7 @@ class Metric(ABC):
     @abstractmethod
     def score(self, predictions: Sequence[Prediction]) -> Scores:
         """Corpus and per-report scores; `Scores(absent=why)` when something that it needs is missing."""
+
+    def score_all(self, tables: Sequence[Sequence[Prediction]]) -> list[Scores]:
+        """The same for several runs' predictions; a slow metric overrides it, to start once for all of them."""
+        return [self.score(predictions) for predictions in tables]
