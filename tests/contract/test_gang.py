@@ -53,7 +53,7 @@ _ARMS = (
 # Their weights are those of the first arm; what they make of a film isn't.
 _VIEWERS = (("encoder.select=pooled",), ("encoder.size=64",))
 _LLM = ("tuning=llm_lora",)
-_SHORT = ("train.steps=16",)
+_SHORT = ("train.steps=8",)
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_do
         *_RUN,
         *_SHORT,
         "tuning=delta",
-        "train.steps=40",
+        "train.steps=14",
         "train.micro_batch=4",
         "train.checkpoint_steps=3",
     ]

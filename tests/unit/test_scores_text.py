@@ -112,6 +112,7 @@ def test_meteor_of_empty_reports(packaged_java: None) -> None:
     assert 0 < result["meteor"] < 0.295797
 
 
+@pytest.mark.slow
 def test_corpus_meteor_of_a_draw_comes_from_the_statistics_of_its_reports(
     packaged_java: None, tmp_path: Path
 ) -> None:
