@@ -64,8 +64,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         cache = Path(place)
         peak(gang, 1, 2, cache)  # draws the films and converts the llm
-        found: dict[str, Any] = {"processes": peak(processes, 3, chosen.steps, cache)}
-        found["gangs"] = [peak(gang, arms, chosen.steps, cache) for arms in (1, 2, 3)]
+        found: dict[str, Any] = {"processes": peak(processes, 3, chosen.steps, cache), "gangs": []}
+        print(f"3 processes at once: {found['processes']:.0f} MB", flush=True)
+        for arms in (1, 2, 3):
+            found["gangs"].append(peak(gang, arms, chosen.steps, cache))
+            print(f"a gang of {arms}: {found['gangs'][-1]:.0f} MB", flush=True)
     found["ratio"] = found["processes"] / found["gangs"][-1]
     rows = [["3 processes at once", found["processes"]]]
     rows += [[f"a gang of {n}", mb] for n, mb in enumerate(found["gangs"], 1)]
