@@ -1,6 +1,5 @@
 """Runs from settings to records on one resident llm; a single run is a gang of one."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,11 @@ from r2g.core import filing
 from r2g.core.stopping import Interrupted, Terminable
 from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
-from r2g.halving import Halved, Halving
+from r2g.halving import Halved, Halving, warn_of_turns
 from r2g.judging import examine, validate
 from r2g.member import End, Run, fail_all, tried
 from r2g.session import RunFailed, Setup
 from r2g.step import Arm
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,8 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
     gang = [run for run in waiting if tried(run, partial(prepare, run))]
     turns = [run for run in waiting if run.end is None and run not in gang]
     _mark(gang, {"how": "gang" if len(gang) > 1 else "turn", "arms": len(gang)})
-    if halving is not None and turns:
-        names = ", ".join(run.folder.final.name for run in turns)
-        _LOG.warning("%d runs change the llm, so they don't compete in the search: %s", len(turns), names)
+    if halving is not None:
+        warn_of_turns([run.folder.final.name for run in turns])
     _train(gang, accelerator, halving)
     for run in turns:  # one at a time, so that the memory of one is enough
         _mark([run], {"how": "turn", "arms": 1})
