@@ -13,6 +13,7 @@ from r2g import assess, data, record, resident, session, show, thumbnails, train
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
 from r2g.core import filing
+from r2g.core.memory import Peak
 from r2g.core.stopping import Interrupted, Terminable
 from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
@@ -84,6 +85,7 @@ def _opened(job: Job, accelerator: Accelerator) -> Run:
 
 def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) -> None:
     config = runs[0].config
+    _watch(runs)
     raw = session.on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
     print_ = fingerprint(raw, config.paths.cache)
     for run in runs:
@@ -106,6 +108,7 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
         warn_of_turns([run.folder.final.name for run in turns])
     _train(gang, accelerator, halving)
     for run in turns:  # one at a time, so that the memory of one is enough
+        _watch([run])
         _mark([run], {"how": "turn", "arms": 1})
         tried(run, partial(prepare, run, alone=True))
         _train([run], accelerator)
@@ -141,6 +144,13 @@ def _mark(runs: Sequence[Run], ran: Mapping[str, Any]) -> None:
         begun = (path / "checkpoints").is_dir() and (path / "record.json").is_file()
         before = record.read(path).get("ran", ran) if begun else ran
         run.frame["ran"] = dict(ran) if before == ran else {"how": "mixed"}
+
+
+def _watch(runs: Sequence[Run]) -> None:
+    """From here on their memory counts, and no longer that of runs before them in this process."""
+    peak = Peak(runs[0].accelerator.device)
+    for run in runs:
+        run.peak = peak
 
 
 def _prepare(run: Run, raw: Any, print_: str) -> None:
@@ -234,7 +244,8 @@ def _begin(run: Run) -> None:
 
 def _record(run: Run, fitted: train.FitResult, outcome: assess.Evaluation) -> None:
     setup, folder = run.ready, run.folder
-    result = session.result_of(run.frame, setup, fitted, outcome)
+    peak = {} if run.peak is None else run.peak.told()
+    result = session.result_of(run.frame, setup, fitted, outcome, peak)
     run.tracker.summary(filing.summary(result))
     run.tracker.finish()
     run.tracker = None
