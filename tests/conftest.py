@@ -29,6 +29,7 @@ from typing import Any
 import coverage
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -259,12 +260,12 @@ def studies() -> Callable[..., Any]:
 
 
 class _Wandb(BaseHTTPRequestHandler):
-    """What W&B's server answers to an upload and to a saved view; keeps what it was asked, by operation."""
+    """What W&B's server answers to a run, an upload, a saved view, a sweep and its agent; keeps what it was asked."""
 
     def do_POST(self) -> None:  # noqa: N802 - http.server's name
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        asked = json.loads(body) if self.path == "/graphql" else {}
-        given, query = asked.get("variables") or {}, asked.get("query", "")
+        asked = json.loads(body) if self.path.endswith(("/graphql", "/file_stream")) else {}
+        given, query = asked.get("variables", asked) or {}, asked.get("query", "")
         kind = next((name for name in self._ANSWERS if name in query), None)
         self.server.asked.append((kind or self.path, given))  # type: ignore[attr-defined]
         if given.get("name") in self.server.refused:  # type: ignore[attr-defined]
@@ -320,7 +321,37 @@ class _Wandb(BaseHTTPRequestHandler):
         edges = [{"node": {**told, "name": name}, "cursor": "c"} for name in names]
         return {"models": {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}
 
+    def _new_sweep(self, given: Any) -> dict[str, Any]:
+        self.server.sweep = given["config"]  # type: ignore[attr-defined]
+        project = {"id": "1", "name": given["projectName"], "entity": {"id": "1", "name": "me"}}
+        sweep = {"name": "sweep1", "project": project}
+        return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
+
+    def _sweep(self, given: Any) -> dict[str, Any]:
+        told = {"id": "S", "name": given["sweep"], "config": self.server.sweep, "runs": {"edges": []}}  # type: ignore[attr-defined]
+        return {"project": {"sweep": told}}
+
+    def _agent(self, _: Any) -> dict[str, Any]:
+        return {"createAgent": {"agent": {"id": "A"}}}
+
+    def _heartbeat(self, given: Any) -> dict[str, Any]:
+        """The next run of `draws` once none is at work; after the last one, the end."""
+        commands: list[dict[str, Any]] = []
+        if not json.loads(given["runState"]):
+            program, draws = yaml.safe_load(self.server.sweep).get("program"), self.server.draws  # type: ignore[attr-defined]
+            if draws:
+                number, drawn = len(draws), draws.pop(0)
+                args = {key: {"value": value} for key, value in drawn.items()}
+                commands = [{"type": "run", "run_id": f"drawn{number}", "program": program, "args": args}]
+            else:
+                commands = [{"type": "exit"}]
+        return {"agentHeartbeat": {"agent": {"id": "A"}, "commands": json.dumps(commands)}}
+
     _ANSWERS = {
+        "UpsertSweep": _new_sweep,
+        "SweepWithRuns": _sweep,
+        "CreateAgent": _agent,
+        "Heartbeat": _heartbeat,
         "UpsertBucket": _bucket,
         "CreateRunFiles": _files,
         "upsertView": _view,
@@ -335,6 +366,7 @@ def wandb_server(tmp_path: Path) -> Iterator[Any]:
     """A stand-in for W&B's server, with the environment (`env`) of processes that are to take it for the real one."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Wandb)
     server.asked, server.refused, server.projects = [], set(), ["r2g"]
+    server.sweep, server.draws = "", []
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     address = f"http://127.0.0.1:{server.server_address[1]}"
     home = tmp_path / "home"

@@ -1,6 +1,5 @@
 """Runs from settings to records on one resident llm; a single run is a gang of one."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +13,15 @@ from r2g import assess, data, record, resident, session, show, thumbnails, train
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
 from r2g.core import filing
+from r2g.core.memory import Peak
 from r2g.core.stopping import Interrupted, Terminable
 from r2g.core.types import Flops
 from r2g.datasets._fingerprint import fingerprint, image_hashes
-from r2g.halving import Halved, Halving
+from r2g.halving import Halved, Halving, warn_of_turns
 from r2g.judging import examine, validate
 from r2g.member import End, Run, fail_all, tried
 from r2g.session import RunFailed, Setup
 from r2g.step import Arm
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ def _opened(job: Job, accelerator: Accelerator) -> Run:
 
 def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) -> None:
     config = runs[0].config
+    _watch(runs)
     raw = session.on_main_first(accelerator, lambda: config.data.load(config.paths.cache, config.seed))
     print_ = fingerprint(raw, config.paths.cache)
     for run in runs:
@@ -105,11 +104,11 @@ def _go(runs: Sequence[Run], accelerator: Accelerator, halving: Halving | None) 
     gang = [run for run in waiting if tried(run, partial(prepare, run))]
     turns = [run for run in waiting if run.end is None and run not in gang]
     _mark(gang, {"how": "gang" if len(gang) > 1 else "turn", "arms": len(gang)})
-    if halving is not None and turns:
-        names = ", ".join(run.folder.final.name for run in turns)
-        _LOG.warning("%d runs change the llm, so they don't compete in the search: %s", len(turns), names)
+    if halving is not None:
+        warn_of_turns([run.folder.final.name for run in turns])
     _train(gang, accelerator, halving)
     for run in turns:  # one at a time, so that the memory of one is enough
+        _watch([run])
         _mark([run], {"how": "turn", "arms": 1})
         tried(run, partial(prepare, run, alone=True))
         _train([run], accelerator)
@@ -145,6 +144,13 @@ def _mark(runs: Sequence[Run], ran: Mapping[str, Any]) -> None:
         begun = (path / "checkpoints").is_dir() and (path / "record.json").is_file()
         before = record.read(path).get("ran", ran) if begun else ran
         run.frame["ran"] = dict(ran) if before == ran else {"how": "mixed"}
+
+
+def _watch(runs: Sequence[Run]) -> None:
+    """From here on their memory counts, and no longer that of runs before them in this process."""
+    peak = Peak(runs[0].accelerator.device)
+    for run in runs:
+        run.peak = peak
 
 
 def _prepare(run: Run, raw: Any, print_: str) -> None:
@@ -238,7 +244,8 @@ def _begin(run: Run) -> None:
 
 def _record(run: Run, fitted: train.FitResult, outcome: assess.Evaluation) -> None:
     setup, folder = run.ready, run.folder
-    result = session.result_of(run.frame, setup, fitted, outcome)
+    peak = {} if run.peak is None else run.peak.told()
+    result = session.result_of(run.frame, setup, fitted, outcome, peak)
     run.tracker.summary(filing.summary(result))
     run.tracker.finish()
     run.tracker = None

@@ -130,15 +130,23 @@ class Halving:
         return f"{self.metric} ({statistics.fmean(scores):.4g}{seeds}{diverged})"
 
 
-def warn_of_split(gangs: int) -> None:
-    """Say that a search which doesn't fit into one gang is several searches."""
+def warn_of_split(gangs: int, most: str) -> None:
+    """Say that a search which doesn't fit into one gang is several searches; `most` is the setting that bounds one."""
     if gangs > 1:
         _LOG.warning(
             "the search is split into %d gangs, and each is halved apart: arms are ranked only among those of their "
-            "gang, and so is an arm whose seeds fell into two. Raise hydra.launcher.max_arms and memory_gb, or sweep "
-            "only over what can share an llm",
+            "gang, and so is an arm whose seeds fell into two. Raise hydra.launcher.%s and memory_gb, or sweep only "
+            "over what can share an llm",
             gangs,
+            most,
         )
+
+
+def warn_of_turns(names: Sequence[str]) -> None:
+    """Say that runs which train in their turns are in no search."""
+    if names:
+        told = ", ".join(names)
+        _LOG.warning("%d runs change the llm, so they don't compete in the search: %s", len(names), told)
 
 
 def recall(arm: Arm, search: bool) -> None:

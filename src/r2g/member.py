@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from r2g import record, session
 from r2g.config.schema import RunConfig
 from r2g.core.lock import Held, Lock
+from r2g.core.memory import Peak
 from r2g.core.stopping import Interrupted
 from r2g.halving import Halved
 from r2g.session import RunFailed, Setup
@@ -45,6 +46,7 @@ class Run:
     setup: Setup | None = None
     arm: Arm | None = None
     tracker: Any = None
+    peak: Peak | None = None
     end: End | None = None
 
     def __post_init__(self) -> None:

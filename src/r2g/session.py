@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
-from r2g.core import filing, labels, memory, ngrams
+from r2g.core import filing, labels, ngrams
 from r2g.core.registry import nearest
 from r2g.core.speed import slowdown
 from r2g.core.stopping import Interrupted
@@ -317,7 +317,11 @@ def frame_of(
 
 
 def result_of(
-    frame: Mapping[str, Any], setup: Setup, fitted: train.FitResult, outcome: assess.Evaluation
+    frame: Mapping[str, Any],
+    setup: Setup,
+    fitted: train.FitResult,
+    outcome: assess.Evaluation,
+    peak: Mapping[str, Any],
 ) -> dict[str, Any]:
     splits = {s: len(getattr(setup.loaders, s)) for s in ("train", "val", "test")}
     return {
@@ -326,7 +330,7 @@ def result_of(
         "status": "finished",
         "budget": setup.budget,
         "training": asdict(fitted.progress),
-        "peak_memory": memory.peak(setup.accelerator.device),
+        "peak_memory": dict(peak),
         "reuse": asdict(setup.reuse),
         "convergence": {k.split("/", 1)[1]: v for k, v in fitted.convergence.summary().items()},
         "protocol": outcome.stamp,

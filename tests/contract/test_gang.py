@@ -17,6 +17,7 @@ import torch
 from r2g import gang, record, step, train
 from r2g.config.resolve import to_tree
 from r2g.config.schema import RunConfig
+from r2g.core import memory
 from r2g.halving import Halving
 
 Small = Callable[..., RunConfig]
@@ -394,6 +395,40 @@ def test_the_loss_scale_of_fp16_is_that_of_the_checkpoint(
     assert ends[0].status == "finished"
     assert scales == [65536.0, 8.0, 16.0, 24.0, 32.0, 40.0]
     assert "scaler" not in record.read(ends[0].record)["training"]["extra"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell them apart")
+def test_a_run_s_peak_of_memory_is_not_that_of_runs_before_it(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gang that holds much for a moment, then a turn, then a launch of one run in the same process."""
+    real, megabytes = gang.examine, iter([400, 0, 0])
+
+    def examine(*told: Any) -> Any:
+        torch.ones(next(megabytes) * 2**20, dtype=torch.uint8)
+        return real(*told)
+
+    monkeypatch.setattr(gang, "examine", examine)
+    words = (*_SEARCH, "train.steps=2", "train.evals=1")
+    arms = [("seed=0",), ("seed=1",), _LLM, ("seed=2",)]
+    configs = made(tmp_path, arms, *words)
+    ends = [*_ganged(configs[:3]), *_ganged(configs[3:])]
+    assert [record.read(end.record)["ran"]["how"] for end in ends] == ["gang", "gang", "turn", "solo"]
+    told = [record.read(end.record)["peak_memory"] for end in ends]
+    assert {peak["what"] for peak in told} == {"resident"}
+    gang_, _, turn, solo = (peak["bytes"] / 2**20 for peak in told)
+    assert max(turn, solo) < gang_ - 300
+
+
+def test_a_peak_of_memory_that_can_not_be_told_apart_is_not_told(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "none" / "clear_refs")
+    monkeypatch.setattr(memory.Peak, "_latest", None)
+    configs = made(tmp_path, [("seed=0",), _LLM], *_SEARCH, "train.steps=2", "train.evals=1")
+    first, turn = (record.read(end.record)["peak_memory"] for end in _ganged(configs))
+    assert first["bytes"] > 0
+    assert turn == {}
 
 
 def test_a_run_that_another_launch_works_on_is_left_to_it(made: Any, tmp_path: Path) -> None:

@@ -52,6 +52,26 @@ def test_gangs_beside_each_other(tmp_path: Path) -> None:
     assert "1 of 2 arms did not finish" in done.stderr
 
 
+def test_a_gang_on_a_worker_has_its_bound_and_its_search(tmp_path: Path) -> None:
+    """Two gangs of two arms, a good and a poor one each; then the same with room for one arm at a time."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the joblib extra")
+    words = ["hydra/launcher=joblib", "hydra.launcher.gang=2", "train.steps=9", "train.evals=3"]
+    words += ["train.select=[{score: loss, weight: -1.0}]", "projector=linear,mlp"]
+    words += ["train.learning_rate=3.0e-3,1.0e-6"]
+    words += ["hydra.launcher.halving={eta: 2, metric: loss, rungs: [1], keep: 1}"]
+    done = _go(tmp_path, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the search is split into 2 gangs" in done.stdout + done.stderr
+    table = _table(done)
+    assert [table.count(status) for status in ("finished", "halved")] == [2, 2]
+    assert table.count("number 2 of 2 by loss") == 2
+    done = _go(tmp_path / "bound", *words, "hydra.launcher.memory_gb=0.001")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("gang-0: the search is split into 2 gangs") == 1
+    assert _table(done).count("finished") == 4
+    assert _ran(tmp_path / "bound") == [{"how": "solo"}] * 4
+
+
 def test_two_arms_by_ray(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the ray extra")
     words = ["hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"]

@@ -10,10 +10,11 @@ import pytest
 from omegaconf import DictConfig
 
 from hydra_plugins.r2g_gang_launcher import launcher
+from hydra_plugins.r2g_gang_launcher._settings import said_in
 from r2g import gang, grouping
 from r2g.checkpoint import Progress
 from r2g.config.schema import RunConfig
-from r2g.halving import Halved, Halving, note, recall, remember, warn_of_split
+from r2g.halving import Halved, Halving, note, recall, remember, warn_of_split, warn_of_turns
 from r2g.member import End
 from r2g.step import Arm
 
@@ -117,10 +118,12 @@ def test_a_seed_that_comes_late_goes_where_its_arm_went(made: Made) -> None:
 
 
 def test_a_search_that_is_split_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_split(1)
+    warn_of_split(1, "max_arms")
+    warn_of_turns([])
     assert not caplog.records
-    warn_of_split(3)
+    warn_of_split(3, "max_arms")
     assert "split into 3 gangs" in caplog.text
+    assert "Raise hydra.launcher.max_arms and memory_gb" in caplog.text
 
 
 def test_validations_of_earlier_attempts_come_from_the_curve(made: Made) -> None:
@@ -146,15 +149,22 @@ def test_one_that_left_stays_out_of_searches_alone(made: Made) -> None:
     assert again.progress.extra.keys() == {"val"}
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 def test_the_gang_launcher_says_that_a_search_is_split_and_what_a_halved_arm_was_worth(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, elsewhere: bool
 ) -> None:
+    """On another launcher's worker also in a file, which that launcher repeats, and in words of its settings."""
     job = SimpleNamespace(config=None)
     monkeypatch.setattr(launcher, "_job_of", lambda tree: job)
     monkeypatch.setattr(grouping, "groups_of", lambda *_: [[0], [1]])
     ends = iter([End("halved", Path("a"), best=0.4), End("finished", Path("b"), best=0.7)])
     monkeypatch.setattr(gang, "execute_gang", lambda jobs, halving: [next(ends)])
     search = {"eta": 3.0, "metric": "select", "rungs": [1], "keep": 1}
-    told = launcher._run_all([DictConfig({})] * 2, ["one", "two"], 1, None, search)
+    gangs = launcher.GangLauncher(1, None, search, jobs=str(tmp_path / "jobs.json") if elsewhere else None)
+    with launcher._written_down(said_in(tmp_path) if elsewhere else None):
+        told = gangs._run_all([DictConfig({})] * 2, ["one", "two"])
     assert [(end.status, end.objective) for end in told] == [("halved", 0.4), ("finished", 0.7)]
     assert "the search is split into 2 gangs" in caplog.text
+    assert f"Raise hydra.launcher.{'gang' if elsewhere else 'max_arms'} and memory_gb" in caplog.text
+    written = said_in(tmp_path).read_text() if elsewhere else caplog.messages[0] + "\n"
+    assert written == caplog.messages[0] + "\n"

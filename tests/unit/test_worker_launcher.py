@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
 
+from hydra_plugins.r2g_gang_launcher._settings import gang_words, said_in, search_of
+from hydra_plugins.r2g_gang_launcher.launcher import GangLauncher
 from hydra_plugins.r2g_process_launcher.arms import Arm, End
 from hydra_plugins.r2g_worker_launcher import launcher as worker
 from hydra_plugins.r2g_worker_launcher._task import Piece
@@ -20,6 +25,16 @@ from r2g.core.outcome import Outcome
 
 _FILES = sorted(Path(config_dir(), "hydra", "launcher").glob("*.yaml"))
 _BY_PLUGIN = [path for path in _FILES if "plugin" in yaml.safe_load(path.read_text())]
+
+
+_SEARCH = {"eta": 3, "metric": "select", "rungs": [1, 2], "keep": 2}
+
+
+def _launcher(**settings: Any) -> worker.WorkerLauncher:
+    plain = {"module": "r2g.run", "minutes": None, "grace_seconds": 1, "gang": 2}
+    return worker.WorkerLauncher(
+        **{"plugin": "joblib", **plain, "memory_gb": None, "halving": None, **settings}
+    )
 
 
 def _arm(number: int, folder: Path) -> Arm:
@@ -56,8 +71,86 @@ def test_a_plugin_that_is_not_installed_is_named_with_its_extra(
 
 def test_all_mistakes_of_its_settings_are_told_at_once() -> None:
     with pytest.raises(CompactHydraException) as caught:
-        worker.WorkerLauncher("dask", module="x", minutes=0, grace_seconds=-1, gang=0)
-    assert all(word in str(caught.value) for word in ("dask", "minutes", "grace_seconds", "gang"))
+        _launcher(
+            plugin="dask",
+            minutes=0,
+            grace_seconds=-1,
+            gang=0,
+            memory_gb=-1,
+            halving={**_SEARCH, "eta": 1, "keep": 0},
+        )
+    words = ("dask", "minutes", "grace_seconds", "gang must", "memory_gb", "eta must", "keep must")
+    assert len(str(caught.value).splitlines()) == len(words)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"memory_gb": 0}, "hydra.launcher.memory_gb must be above 0 or null, got 0"),
+        ({"halving": {**_SEARCH, "eta": 1}}, "hydra.launcher.halving: eta must be above 1, got 1.0"),
+        ({"halving": {**_SEARCH, "rungs": [2, 1]}}, "hydra.launcher.halving: rungs must rise and start at 1"),
+        ({"halving": {**_SEARCH, "metrik": "loss"}}, "hydra.launcher.halving: .* argument 'metrik'"),
+    ],
+    ids=["memory", "eta", "rungs", "key"],
+)
+def test_a_gang_on_a_worker_refuses_what_a_gang_here_refuses(settings: dict[str, Any], said: str) -> None:
+    told = []
+    here = {"max_arms": 2, "memory_gb": None, "halving": None, **settings}
+    for make in (lambda: _launcher(**settings), lambda: GangLauncher(**here)):
+        with pytest.raises(CompactHydraException, match=said) as caught:
+            make()
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("settings", [{"memory_gb": 8.0}, {"halving": _SEARCH}], ids=["memory", "halving"])
+def test_a_gang_s_settings_without_gangs_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(CompactHydraException, match=r"say how many arms one has with hydra.launcher.gang=N"):
+        _launcher(gang=None, **settings)
+
+
+def test_a_gang_s_words_say_what_was_set() -> None:
+    words = gang_words(4, 13.5, search_of({**_SEARCH, "metric": "label_f1_micro"}))
+    given = OverridesParser.create().parse_overrides(words)
+    told = {override.key_or_group: override.value() for override in given}
+    assert told["hydra/launcher"] == "gang"
+    assert told["hydra.launcher.max_arms"] == 4
+    assert told["hydra.launcher.memory_gb"] == 13.5
+    assert search_of(told["hydra.launcher.halving"]) == search_of({**_SEARCH, "metric": "label_f1_micro"})
+    assert gang_words(4, None, None) == ["hydra/launcher=gang", "hydra.launcher.max_arms=4"]
+
+
+def test_a_search_on_several_workers_is_told_and_what_they_say_of_it_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = _launcher(gang=2, halving=_SEARCH)
+    arms = [_arm(i, tmp_path) for i in range(3)]
+    launcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    said: list[str] = []
+
+    def work(*_: Any) -> list[JobReturn]:
+        said.append(caplog.text)
+        said_in(tmp_path / ".launcher" / "gang-0").write_text("1 runs change the llm\n")
+        left = [[End("finished"), End("halved")], [End("finished")]]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=ends) for ends in left]
+
+    monkeypatch.setattr(launcher, "arms", lambda *_: ([], arms))
+    monkeypatch.setattr(launcher, "start", lambda: ["python"])
+    monkeypatch.setattr(launcher, "kept_words", list)
+    monkeypatch.setattr(launcher, "_hand_over", lambda *_: None)
+    monkeypatch.setattr(launcher, "_by_plugin", work)
+    monkeypatch.setattr(launcher, "concluded", lambda *told: told[3])
+    stale = said_in(tmp_path / ".launcher" / "gang-2")
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier sweep\n")
+    with caplog.at_level(logging.WARNING):
+        ends: Any = launcher.launch([[f"seed={i}"] for i in range(3)], 0)
+    assert [end.good for end in ends] == [True] * 3
+    assert "the search is split into 2 gangs" in said[0]
+    assert "Raise hydra.launcher.gang and memory_gb" in said[0]
+    assert f"{tmp_path / '.launcher' / 'gang-0'}: 1 runs change the llm" in caplog.text
+    assert "of an earlier sweep" not in caplog.text
 
 
 def test_a_worker_that_is_lost_is_told_by_what_its_arms_left(tmp_path: Path) -> None:
@@ -119,7 +212,7 @@ def test_a_signal_to_the_launcher_ends_the_arms_of_joblib_in_good_order(
 
 def test_a_gang_s_jobs_are_listed_for_one_process(tmp_path: Path) -> None:
     """Five jobs, two a gang: the last gang is one arm; each line runs the file's jobs, whatever the sweep says."""
-    launcher = worker.WorkerLauncher("joblib", module="r2g.run", minutes=None, grace_seconds=1, gang=2)
+    launcher = _launcher(gang=2)
     launcher.start = lambda: ["python", "-m", "r2g.run"]  # type: ignore[method-assign]
     launcher.kept_words = lambda: ["hydra.verbose=true"]  # type: ignore[method-assign]
     jobs = [[f"seed={i}", "projector=mlp"] for i in range(5)]

@@ -1,10 +1,11 @@
 """The launcher: jobs to gangs, their ends to Hydra's answers and a table."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from hydra_plugins.r2g_gang_launcher._settings import gang_problems, said_in, search_of
 from r2g.config.multirun import ArmsFailed, answers, job_config
+from r2g.core.outcome import GOOD
 
 if TYPE_CHECKING:
     from r2g.gang import Job
-    from r2g.halving import Halving
 
 _LOG = logging.getLogger(__name__)
-GOOD = ("finished", "already there", "halved")
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class GangLauncher(Launcher):
         problems = []
         if max_arms < 1:
             problems.append(f"hydra.launcher.max_arms must be at least 1, got {max_arms}")
-        if memory_gb is not None and memory_gb <= 0:
-            problems.append(f"hydra.launcher.memory_gb must be above 0 or null, got {memory_gb}")
+        problems += gang_problems(memory_gb, halving)
         if problems:
             raise ArmsFailed("\n".join(problems))
 
@@ -89,8 +89,10 @@ class GangLauncher(Launcher):
         jobs, numbers = [row["words"] for row in rows], [row["number"] for row in rows]
         trees = [job_config(self.context, self.config, job, n) for job, n in zip(jobs, numbers, strict=True)]
         names = titles([list(filter_overrides(job)) for job in jobs])
-        told = _run_all(trees, names, self.max_arms, self.memory_gb, self.halving)
-        if int(os.environ.get("RANK", "0")) == 0:
+        main = int(os.environ.get("RANK", "0")) == 0
+        with _written_down(said_in(Path(self.jobs).parent) if self.jobs is not None and main else None):
+            told = self._run_all(trees, names)
+        if main:
             _say(numbers, names, told)
             for row, end in zip(rows, told, strict=True):
                 if "folder" in row:
@@ -105,52 +107,44 @@ class GangLauncher(Launcher):
             return json.loads(Path(self.jobs).read_text())
         return [{"number": first + i, "words": list(job)} for i, job in enumerate(job_overrides)]
 
+    def _run_all(self, trees: Sequence[DictConfig], names: Sequence[str]) -> list[_Told]:
+        """Gangs one after the other, as they fit; an arm with a mistake in its config is told and left out."""
+        from r2g import gang
+        from r2g.grouping import groups_of
+        from r2g.halving import warn_of_split
 
-def _run_all(
-    trees: Sequence[DictConfig],
-    names: Sequence[str],
-    most: int,
-    memory_gb: float | None,
-    halving: Mapping[str, Any] | None,
-) -> list[_Told]:
-    """Gangs one after the other, as they fit; an arm with a mistake in its config is told and left out."""
-    from r2g import gang
-    from r2g.grouping import groups_of
-    from r2g.halving import warn_of_split
-
-    search = _search_of(halving)
-    told: dict[int, _Told] = {}
-    jobs: dict[int, Job] = {}
-    for i, tree in enumerate(trees):
-        found = _job_of(tree)
-        if isinstance(found, _Told):
-            told[i] = found
-        else:
-            jobs[i] = found
-    numbers = list(jobs)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    groups = groups_of([jobs[i].config for i in numbers], most, memory_gb, processes)
-    if search is not None:
-        warn_of_split(len(groups))
-    for group in groups:
-        if any(end.status == "stopped" for end in told.values()):
-            break
-        members = [numbers[i] for i in group]
-        _LOG.info("a gang of %d: %s", len(members), "; ".join(names[i] for i in members))
-        told |= _run_gang(members, [jobs[i] for i in members], partial(gang.execute_gang, halving=search))
-    return [told.get(i, _Told("not started")) for i in range(len(trees))]
+        search = search_of(self.halving)
+        found = {i: _job_of(tree) for i, tree in enumerate(trees)}
+        told = {i: end for i, end in found.items() if isinstance(end, _Told)}
+        jobs = {i: job for i, job in found.items() if not isinstance(job, _Told)}
+        numbers = list(jobs)
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        groups = groups_of([jobs[i].config for i in numbers], self.max_arms, self.memory_gb, processes)
+        if search is not None:
+            warn_of_split(len(groups), "max_arms" if self.jobs is None else "gang")
+        for group in groups:
+            if any(end.status == "stopped" for end in told.values()):
+                break
+            members = [numbers[i] for i in group]
+            _LOG.info("a gang of %d: %s", len(members), "; ".join(names[i] for i in members))
+            told |= _run_gang(members, [jobs[i] for i in members], partial(gang.execute_gang, halving=search))
+        return [told.get(i, _Told("not started")) for i in range(len(trees))]
 
 
-def _search_of(halving: Mapping[str, Any] | None) -> "Halving | None":
-    from r2g.halving import Halving
-
-    if halving is None:
-        return None
+@contextlib.contextmanager
+def _written_down(file: Path | None) -> Iterator[None]:
+    """While inside, what a search warns of goes into a file too, if there is one."""
+    if file is None:
+        yield
+        return
+    logger, handler = logging.getLogger("r2g.halving"), logging.FileHandler(file, mode="w")
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
     try:
-        whole = {"rungs": tuple(halving.get("rungs", ())), "eta": float(halving.get("eta", 0))}
-        return Halving(**{**halving, **whole})
-    except (TypeError, ValueError) as error:
-        raise ArmsFailed(f"hydra.launcher.halving: {error}") from error
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _job_of(tree: DictConfig) -> "Job | _Told":

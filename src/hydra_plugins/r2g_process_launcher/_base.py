@@ -119,7 +119,7 @@ def terms_of(minutes: float | None, grace_seconds: float, gpus: Sequence[int | s
     return Terms(limit, grace_seconds, None, tuple(str(gpu) for gpu in gpus or ()))
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """As a value on Hydra's command line."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from hydra_plugins.r2g_process_launcher._seat import Seat
+from r2g.core.outcome import GOOD, forget_outcome, read_outcome
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 0.1  # seconds between two looks at the children
 _LOG_FILE = "output.log"
-GOOD = ("finished", "already there")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class End:
 
     @property
     def good(self) -> bool:
-        """Is its record there?"""
+        """Is its record there, or has a search done with it?"""
         return self.status in GOOD
 
 
@@ -130,8 +130,6 @@ def run_all(arms: Sequence[Arm], parallel: int, terms: Terms) -> tuple[list[End]
 
 
 def _start(arm: Arm, seat: Seat) -> _Child:
-    from r2g.core.outcome import forget_outcome
-
     arm.folder.mkdir(parents=True, exist_ok=True)
     forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
     path = arm.folder / _LOG_FILE
@@ -176,8 +174,6 @@ def _press(child: _Child, stopping: bool, at_once: bool, terms: Terms) -> None:
 
 def _end(child: _Child, stopping: bool) -> End:
     """Read what a child left that has ended."""
-    from r2g.core.outcome import read_outcome
-
     child.kill()  # what it started and left behind
     child.log.close()
     child.seat.leave()

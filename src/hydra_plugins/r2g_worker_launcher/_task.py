@@ -8,8 +8,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from hydra_plugins.r2g_process_launcher.arms import GOOD, Arm, End, Terms, run_all
-from r2g.core.outcome import forget_outcome, read_outcome
+from hydra_plugins.r2g_process_launcher.arms import Arm, End, Terms, run_all
+from r2g.core.outcome import GOOD, forget_outcome, read_outcome
 
 
 @dataclass(frozen=True)

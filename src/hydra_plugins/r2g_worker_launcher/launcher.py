@@ -3,9 +3,10 @@
 import contextlib
 import importlib
 import json
+import logging
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, read_write
 
+from hydra_plugins.r2g_gang_launcher._settings import gang_problems, gang_words, said_in, search_of
 from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, quoted, terms_of
 from hydra_plugins.r2g_process_launcher.arms import Arm, End
 from hydra_plugins.r2g_worker_launcher._task import Piece, Task, told_of
 from r2g.config.multirun import ArmsFailed
 from r2g.core.outcome import forget_outcome, read_outcome
 
+_LOG = logging.getLogger(__name__)
 _PLUGINS = {  # the extra's name: whose class hands jobs to workers
     "joblib": ("hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher"),
     "submitit": ("hydra_plugins.r2g_worker_launcher._slurm", "SlurmArms"),
@@ -31,7 +34,8 @@ _PLUGINS = {  # the extra's name: whose class hands jobs to workers
 class WorkerLauncher(ArmsLauncher):
     """Runs `python -m MODULE` with a job's overrides in a worker of `plugin`, which gets all other settings.
 
-    A worker watches its arm as hydra/launcher=process does. With `gang`, up to so many arms are one gang in one worker.
+    A worker watches its arm as hydra/launcher=process does. With `gang`, up to so many arms are one gang in one worker,
+    to which `memory_gb` and `halving` mean what they mean to hydra/launcher=gang.
     """
 
     def __init__(
@@ -41,19 +45,27 @@ class WorkerLauncher(ArmsLauncher):
         minutes: float | None,
         grace_seconds: float,
         gang: int | None,
+        memory_gb: float | None,
+        halving: Mapping[str, Any] | None,
         gpus: Sequence[int | str] | None = None,
         **settings: Any,
     ) -> None:
         problems = limit_problems(minutes, grace_seconds)
         if gang is not None and gang < 1:
             problems.append(f"hydra.launcher.gang must be at least 1 or null, got {gang}")
+        problems += gang_problems(memory_gb, halving)
+        if gang is None and not (memory_gb is None and halving is None):
+            problems.append(
+                "hydra.launcher.memory_gb and halving are settings of a gang: say how many arms one has with "
+                "hydra.launcher.gang=N"
+            )
         if plugin not in _PLUGINS:
             problems.append(f"hydra.launcher.plugin must be one of {', '.join(_PLUGINS)}, got {plugin}")
         if problems:
             raise ArmsFailed("\n".join(problems))
         self.module = module
         self.terms = terms_of(minutes, grace_seconds, gpus)
-        self.gang = gang
+        self.gang, self.memory_gb, self.search = gang, memory_gb, search_of(halving)
         self.named, self.settings = plugin, settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -72,10 +84,13 @@ class WorkerLauncher(ArmsLauncher):
             forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
         pieces = self._pieces(job_overrides, arms, root)
         task = Task(tuple(pieces), initial_job_idx, replace(self.terms, stop=stop), Path.cwd())
+        if self.search is not None:
+            self._say_split(len(pieces))
         firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
         self._hand_over(task, root)
         with _asked_to_stop(stop) as numbers:
             returns = self._by_plugin(firsts, initial_job_idx)
+        _repeat_warnings(pieces)
         ends = [
             end
             for piece, found in zip(pieces, returns, strict=True)
@@ -92,19 +107,25 @@ class WorkerLauncher(ArmsLauncher):
             members = arms[begin : begin + self.gang]
             folder = root / f"gang-{members[0].number}"
             folder.mkdir(exist_ok=True)
+            said_in(folder).unlink(missing_ok=True)
             rows = [
                 {"number": arm.number, "folder": str(arm.folder), "words": list(job)}
                 for arm, job in zip(members, jobs[begin : begin + self.gang], strict=True)
             ]
             listed = folder / "jobs.json"
             listed.write_text(json.dumps(rows))
-            words = ["hydra/launcher=gang", f"hydra.launcher.max_arms={self.gang}"]
+            words = gang_words(self.gang, self.memory_gb, self.search)
             words += [f"hydra.launcher.jobs={quoted(listed)}", f"hydra.sweep.dir={quoted(folder)}"]
             words += ["hydra/sweeper=basic", "hydra.sweeper.params=null"]  # the jobs are those of the file
             title = f"a gang of {len(members)}: " + "; ".join(arm.title for arm in members)
             command = [*self.start(), "-m", *self.kept_words(), *words]
             pieces.append(Piece(Arm(members[0].number, title, command, folder), tuple(members)))
         return pieces
+
+    def _say_split(self, gangs: int) -> None:
+        from r2g.halving import warn_of_split
+
+        warn_of_split(gangs, "gang")
 
     def _hand_over(self, task: Task, root: Path) -> None:
         """Give the plugin the task and a config which workers compose anew: of the launcher, they need nothing.
@@ -137,6 +158,14 @@ def _class_of(plugin: str) -> Any:
             f"hydra/launcher={plugin} needs a plugin that isn't installed ({error.name}): in the checkout, "
             f"pip install -e '.[{plugin}]'"
         ) from error
+
+
+def _repeat_warnings(pieces: Sequence[Piece]) -> None:
+    """What searches warned of on the workers, to the user of this process."""
+    for piece in pieces:
+        said = said_in(piece.process.folder)
+        for line in said.read_text().splitlines() if said.is_file() else []:
+            _LOG.warning("%s: %s", said.parent, line)
 
 
 def _ends(piece: Piece, found: JobReturn, stopping: bool) -> list[End]:

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _FILE = "outcome.json"
+GOOD = ("finished", "already there", "halved")  # its record is there, or a search has done with it
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Where the run's record is and how far the run came.
 
-    `status` is `running`, `finished`, `already there`, `failed` or `stopped`; a killed run leaves `running`.
+    `status` is `running`, `finished`, `already there`, `halved`, `failed` or `stopped`; a killed run leaves `running`.
     `objective` is the best validation selection, which a search maximizes.
     """
 
