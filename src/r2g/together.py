@@ -13,15 +13,17 @@ from r2g.model import Batch, ReportGenerator, write
 # Embeddings [batch, text, llm] and their mask [batch, text]. Not spelled as shapes: parts differ in both axes.
 Rows = tuple[Tensor, Tensor | None]
 _PADDING = 0.05  # of a training batch's positions, at most
-_POSITIONS = 4096  # of a training batch: more don't make a device busier, and take memory (and a CPU's cache)
+# Positions of a training batch beyond which a device gets no busier: what more of them take is memory.
+_POSITIONS, _POSITIONS_CPU = 4096, 512
 
 
 def alike(parts: Sequence[Rows]) -> list[list[int]]:
     """Indices of parts that go through an llm in one batch: of so nearly one length that little of it is padding.
 
     Padding is computed like text. A part goes to those before it, from long to short, as long as the batch's padding
-    stays below `_PADDING` and its size below `_POSITIONS`.
+    stays below `_PADDING` and its size below what keeps the device busy.
     """
+    most = _POSITIONS_CPU if parts and parts[0][0].device.type == "cpu" else _POSITIONS
     order = sorted(range(len(parts)), key=lambda i: -parts[i][0].shape[1])
     found: list[list[int]] = []
     room = used = 0
@@ -29,7 +31,7 @@ def alike(parts: Sequence[Rows]) -> list[list[int]]:
         count, length = parts[i][0].shape[:2]
         longest = parts[found[-1][0]][0].shape[1] if found else 0
         wider, fuller = room + count * longest, used + count * length
-        if found and wider <= _POSITIONS and wider - fuller <= _PADDING * wider:
+        if found and wider <= most and wider - fuller <= _PADDING * wider:
             found[-1].append(i)
             room, used = wider, fuller
         else:

@@ -7,8 +7,8 @@ from r2g import together
 from r2g.together import Rows
 
 
-def rows(*sizes: tuple[int, int]) -> list[Rows]:
-    return [(torch.zeros(count, length, 2), None) for count, length in sizes]
+def rows(*sizes: tuple[int, int], device: str = "meta") -> list[Rows]:
+    return [(torch.zeros(count, length, 2, device=device), None) for count, length in sizes]
 
 
 def test_rows_of_one_length_go_in_one_batch() -> None:
@@ -23,6 +23,8 @@ def test_rows_of_nearly_one_length_go_in_one_batch_and_others_do_not() -> None:
 def test_a_batch_is_no_larger_than_keeps_a_device_busy_but_a_part_is_never_cut() -> None:
     found = together.alike(rows((32, 60), (32, 60), (32, 60), (900, 60)))
     assert sorted(map(sorted, found)) == [[0, 1], [2], [3]]
+    on_cpu = together.alike(rows((4, 60), (4, 60), (4, 60), (32, 60), device="cpu"))
+    assert sorted(map(sorted, on_cpu)) == [[0, 1], [2], [3]]
 
 
 def test_nothing_to_read_is_no_batch() -> None:
