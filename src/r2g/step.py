@@ -1,4 +1,4 @@
-"""One optimizer step of each arm; arms that share an llm go through it in one batch."""
+"""One optimizer step of each arm; arms that share an llm go through it together."""
 
 import logging
 import math

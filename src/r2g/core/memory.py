@@ -72,9 +72,8 @@ def _highest(device: torch.device) -> int | None:
     """The high-water mark in bytes; None where the system doesn't tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if (
-        sys.platform == "linux"
-    ):  # where getrusage also counts the process that started this one, and can't be reset
+    # There, getrusage also counts the process that started this one, and can't be reset.
+    if sys.platform == "linux":
         marks = [line.split()[1] for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
         return 1024 * int(marks[0]) if marks else None
     try:
