@@ -18,6 +18,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,7 +27,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import coverage
 import pytest
 import torch
 import yaml
@@ -109,14 +109,15 @@ def unmeasured() -> Iterator[None]:
 
     For calls from a test into what is mostly others' code, and whose lines of src other tests reach.
     """
-    measuring = coverage.Coverage.current()
-    if measuring is not None:
-        measuring.stop()
+    tracer, of_threads = sys.gettrace(), threading.gettrace()
+    # not Coverage.stop(): a worker of xdist has two of them, and the end of one wakes the other
+    sys.settrace(None)
+    threading.settrace(None)
     try:
         yield
     finally:
-        if measuring is not None:
-            measuring.start()
+        sys.settrace(tracer)
+        threading.settrace(of_threads)
 
 
 @pytest.fixture
