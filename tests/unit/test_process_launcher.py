@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.errors import CompactHydraException
 
 from hydra_plugins.r2g_process_launcher._seat import Seat
-from hydra_plugins.r2g_process_launcher.launcher import ProcessLauncher
 
 
 def test_arms_that_raise_exit_die_or_hang_leave_the_others_alone_and_run_again(
@@ -108,11 +106,17 @@ def test_a_key_that_stands_twice_is_refused(stubs: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "started").exists()
 
 
-def test_all_mistakes_of_its_settings_are_told_at_once() -> None:
-    # the base class: Hydra's scan imports the plugin anew, and then ArmsFailed is another class
-    with pytest.raises(CompactHydraException) as caught:
-        ProcessLauncher(module="x", parallel=0, minutes=0, grace_seconds=-1)
-    assert all(word in str(caught.value) for word in ("parallel", "minutes", "grace_seconds"))
+def test_all_mistakes_of_its_settings_are_told_at_once(stubs: Any, tmp_path: Path) -> None:
+    wrong = ("parallel=0", "minutes=0", "grace_seconds=-1")
+    done = stubs.go("number=1,2", *(f"hydra.launcher.{setting}" for setting in wrong))
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line]
+    assert [line.split()[0] for line in said[: len(wrong)]] == [
+        "hydra.launcher.minutes",
+        "hydra.launcher.grace_seconds",
+        "hydra.launcher.parallel",
+    ]
+    assert not (tmp_path / "started").exists()
 
 
 def test_each_arm_has_a_gpu_to_itself_and_waits_for_one(stubs: Any, tmp_path: Path) -> None:

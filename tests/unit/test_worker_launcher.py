@@ -37,6 +37,11 @@ def _launcher(**settings: Any) -> worker.WorkerLauncher:
     )
 
 
+def _set_up(launcher: Any) -> None:
+    """As far as what is refused before anything of the hand-over is looked at."""
+    launcher.setup(hydra_context=None, task_function=None, config=None)
+
+
 def _arm(number: int, folder: Path) -> Arm:
     return Arm(number, f"seed={number}", ["true"], folder / str(number))
 
@@ -71,13 +76,15 @@ def test_a_plugin_that_is_not_installed_is_named_with_its_extra(
 
 def test_all_mistakes_of_its_settings_are_told_at_once() -> None:
     with pytest.raises(CompactHydraException) as caught:
-        _launcher(
-            plugin="dask",
-            minutes=0,
-            grace_seconds=-1,
-            gang=0,
-            memory_gb=-1,
-            halving={**_SEARCH, "eta": 1, "keep": 0},
+        _set_up(
+            _launcher(
+                plugin="dask",
+                minutes=0,
+                grace_seconds=-1,
+                gang=0,
+                memory_gb=-1,
+                halving={**_SEARCH, "eta": 1, "keep": 0},
+            )
         )
     words = ("dask", "minutes", "grace_seconds", "gang must", "memory_gb", "eta must", "keep must")
     assert len(str(caught.value).splitlines()) == len(words)
@@ -99,7 +106,7 @@ def test_a_gang_on_a_worker_refuses_what_a_gang_here_refuses(settings: dict[str,
     here = {"max_arms": 2, "memory_gb": None, "halving": None, **settings}
     for make in (lambda: _launcher(**settings), lambda: GangLauncher(**here)):
         with pytest.raises(CompactHydraException, match=said) as caught:
-            make()
+            _set_up(make())
         told.append(str(caught.value))
     assert told[0] == told[1]
 
@@ -107,7 +114,7 @@ def test_a_gang_on_a_worker_refuses_what_a_gang_here_refuses(settings: dict[str,
 @pytest.mark.parametrize("settings", [{"memory_gb": 8.0}, {"halving": _SEARCH}], ids=["memory", "halving"])
 def test_a_gang_s_settings_without_gangs_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(CompactHydraException, match=r"say how many arms one has with hydra.launcher.gang=N"):
-        _launcher(gang=None, **settings)
+        _set_up(_launcher(gang=None, **settings))
 
 
 def test_a_gang_s_words_say_what_was_set() -> None:

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from hydra_plugins.r2g_gang_launcher._settings import gang_problems, said_in, search_of
-from r2g.config.multirun import ArmsFailed, answers, job_config
+from r2g.config.multirun import answers, job_config, refuse
 from r2g.core.outcome import GOOD
 
 if TYPE_CHECKING:
@@ -62,12 +62,8 @@ class GangLauncher(Launcher):
         self.max_arms = max_arms
         self.memory_gb = memory_gb
         self.halving = halving
-        problems = []
-        if max_arms < 1:
-            problems.append(f"hydra.launcher.max_arms must be at least 1, got {max_arms}")
-        problems += gang_problems(memory_gb, halving)
-        if problems:
-            raise ArmsFailed("\n".join(problems))
+        bound = [f"hydra.launcher.max_arms must be at least 1, got {max_arms}"] if max_arms < 1 else []
+        self.problems = bound + gang_problems(memory_gb, halving)
 
     def setup(
         self,
@@ -76,7 +72,8 @@ class GangLauncher(Launcher):
         task_function: TaskFunction,  # noqa: ARG002 - Hydra's signature; a gang has a task of its own
         config: DictConfig,
     ) -> None:
-        """Hydra's hand-over."""
+        """Hydra's hand-over. Raises ArmsFailed for wrong settings; not sooner, or Hydra would bury what it says."""
+        refuse(self.problems)
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:

@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.r2g_process_launcher.arms import Arm, End, Terms
-from r2g.config.multirun import ArmsFailed, answers, job_config
+from r2g.config.multirun import ArmsFailed, answers, job_config, refuse
 
 # What is said to the launching process and not to its arms.
 _OF_THE_SWEEP = ("hydra.mode", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.run")
@@ -22,6 +22,7 @@ class ArmsLauncher(Launcher):
     """Runs `python -m MODULE` with a job's overrides; where, says the class below."""
 
     module: str
+    problems: Sequence[str]  # of its settings: told in `setup`, for Hydra buries what a constructor raises
 
     def setup(
         self,
@@ -30,7 +31,8 @@ class ArmsLauncher(Launcher):
         task_function: TaskFunction,  # noqa: ARG002 - Hydra's signature; each process starts the task anew
         config: DictConfig,
     ) -> None:
-        """Hydra's hand-over. Raises ArmsFailed where processes of our own would do harm."""
+        """Hydra's hand-over. Raises ArmsFailed for wrong settings, and where processes of our own would do harm."""
+        refuse(self.problems)
         self.context, self.config = hydra_context, config
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             chosen = config.hydra.runtime.choices.get("hydra/launcher")
@@ -48,8 +50,7 @@ class ArmsLauncher(Launcher):
         """The whole config of each job, and how it is run. Raises ArmsFailed for a key that is given twice."""
         from r2g.config.sweep import given_twice, titles
 
-        if problems := given_twice(job_overrides):
-            raise ArmsFailed("\n".join(problems))
+        refuse(given_twice(job_overrides))
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = [

@@ -6,7 +6,6 @@ from hydra.core.utils import JobReturn
 
 from hydra_plugins.r2g_process_launcher._base import ArmsLauncher, limit_problems, terms_of
 from hydra_plugins.r2g_process_launcher.arms import run_all
-from r2g.config.multirun import ArmsFailed
 
 
 class ProcessLauncher(ArmsLauncher):
@@ -23,11 +22,9 @@ class ProcessLauncher(ArmsLauncher):
         self.module = module
         self.parallel = parallel
         self.terms = terms_of(minutes, grace_seconds, gpus)
-        problems = limit_problems(minutes, grace_seconds)
+        self.problems = limit_problems(minutes, grace_seconds)
         if parallel < 1:
-            problems.append(f"hydra.launcher.parallel must be at least 1, got {parallel}")
-        if problems:
-            raise ArmsFailed("\n".join(problems))
+            self.problems.append(f"hydra.launcher.parallel must be at least 1, got {parallel}")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""

@@ -61,11 +61,11 @@ class WorkerLauncher(ArmsLauncher):
             )
         if plugin not in _PLUGINS:
             problems.append(f"hydra.launcher.plugin must be one of {', '.join(_PLUGINS)}, got {plugin}")
-        if problems:
-            raise ArmsFailed("\n".join(problems))
+        self.problems = problems
         self.module = module
         self.terms = terms_of(minutes, grace_seconds, gpus)
-        self.gang, self.memory_gb, self.search = gang, memory_gb, search_of(halving)
+        self.gang, self.memory_gb = gang, memory_gb
+        self.search = None if problems else search_of(halving)
         self.named, self.settings = plugin, settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

@@ -14,6 +14,12 @@ class ArmsFailed(CompactHydraException):
     """Some arms of a multirun did not finish; Hydra shows it without a traceback and ends with status 1."""
 
 
+def refuse(problems: Sequence[str]) -> None:
+    """Raise ArmsFailed, a line for each, if there are any."""
+    if problems:
+        raise ArmsFailed("\n".join(problems))
+
+
 @runtime_checkable
 class Ended(Protocol):
     """How an arm ended. `good`: its record is there. `objective` is what a search looks at."""
