@@ -29,20 +29,27 @@ _GB = 10**9
 class Memory:
     """Bytes on one process while it trains.
 
-    `activations` is what the backward pass waits for after the forward one. `peak` is not the sum of the others: it
-    comes from walking through a step, where gradients come as activations go.
+    `activations` is what the backward pass waits for after the forward one, `before_llm` the encoder's and projector's
+    share of it. `peak` is not the sum of the others: it comes from walking through a step, where gradients come as
+    activations go. `writing` is the llm's cache of keys and values at the end of a batch of reports; they are
+    written when nothing trains.
     """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
+    before_llm: int
+    writing: int
     peak: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """All that `python -m r2g.budget` says. `budget` is what a run's record holds too; checkpoints in bytes."""
+    """All that `python -m r2g.budget` says. `budget` is what a run's record holds too; checkpoints in bytes.
+
+    `positions` are those that a micro-batch has in the llm.
+    """
 
     budget: dict[str, Any]
     memory: Memory
@@ -52,6 +59,7 @@ class Cost:
     prompt_tokens: int
     report_tokens: int
     micro_batch: int
+    positions: int
 
 
 def cost(config: "RunConfig") -> Cost:
@@ -79,6 +87,8 @@ def cost(config: "RunConfig") -> Cost:
         gradients=gradients,
         optimizer=moments,
         activations=step.saved,
+        before_llm=step.entering,
+        writing=_writing(whole, config, step.positions),
         peak=weights + moments + max(step.peak + unpacked, update),
     )
     return Cost(
@@ -90,7 +100,20 @@ def cost(config: "RunConfig") -> Cost:
         prompt_tokens=len(prompt.before) + len(prompt.after),
         report_tokens=config.train.max_tokens,
         micro_batch=config.train.micro_batch,
+        positions=step.positions,
     )
+
+
+def _writing(whole: "ReportGenerator", config: "RunConfig", positions: int) -> int:
+    """Bytes of keys and values when the longest report ends, of all beams."""
+    from r2g.session import DTYPES
+
+    shape = whole.llm.network.config.get_text_config()
+    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+    width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    each = 2 * shape.num_hidden_layers * heads * width * DTYPES[config.train.precision].itemsize
+    prefix = positions // config.train.micro_batch - (config.train.max_tokens - 1)
+    return config.decode.batch_size * config.decode.beams * (prefix + config.decode.max_tokens) * each
 
 
 def _weights(whole: "ReportGenerator", load: "Load") -> tuple[int, int]:
@@ -141,7 +164,7 @@ def show(found: Cost) -> str:
     ]
     whole = found.budget
     parts.append(["in all", whole["trainable"], whole["total"], whole["trainable_percent"]])
-    memory = [[name, size / _GB] for name, size in asdict(found.memory).items()]
+    memory = [[name.replace("_", " "), size / _GB] for name, size in asdict(found.memory).items()]
     work = [[name, n / _GB] for name, n in asdict(found.flops).items()]
     files = [["trained parameters", found.trained_bytes / _GB], ["to resume", found.checkpoint_bytes / _GB]]
     return "\n\n".join(

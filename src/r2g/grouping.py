@@ -4,11 +4,12 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from r2g import record
+from r2g import record, together
 from r2g.budget import Cost, cost
 from r2g.config.resolve import to_tree
 from r2g.config.schema import Device, RunConfig
@@ -32,49 +33,74 @@ def groups_of(
     alike: dict[str, list[int]] = {}
     for i, config in enumerate(configs):
         alike.setdefault(gang_key(config), []).append(i)
-    needs: dict[str, tuple[float, float]] = {}
+    known: dict[str, Need] = {}
     groups = []
     for members in alike.values():
         first = configs[members[0]]
         bound = _USABLE * room(first, processes) if memory_gb is None else memory_gb * _GB
-        group: list[int] = []
-        taken = 0.0
+        widest = together.most_positions("cuda" if _on_gpu(first) else "cpu")
+        group: dict[int, Need] = {}
         for i in members:
             try:
-                llm, own = _needs(configs[i], needs) if len(members) > 1 else (0.0, 0.0)
+                need = _need(configs[i], known) if len(members) > 1 else _NOTHING
             except Exception as error:
                 _LOG.warning(
                     "what a run of '%s' needs can't be estimated (%s); it goes alone", configs[i].name, error
                 )
                 groups.append([i])
                 continue
-            if group and (len(group) == most or taken + own > bound):
-                groups.append(group)
-                group = []
-            taken = taken + own if group else llm + own
-            group.append(i)
-        groups += [group] if group else []
+            if group and (len(group) == most or taken([*group.values(), need], widest) > bound):
+                groups.append(list(group))
+                group = {}
+            group[i] = need
+        groups += [list(group)] if group else []
     return groups
 
 
-def _needs(config: RunConfig, known: dict[str, tuple[float, float]]) -> tuple[float, float]:
-    """Bytes of the llm, and of all else that the run needs while it trains; equal for all seeds of an arm."""
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a run brings into a gang: `llm` is there once, `own` as long as the arm trains.
+
+    `passing` comes and goes with its batch of `positions` through the llm, `writing` with its reports.
+    """
+
+    llm: int
+    own: int
+    passing: int
+    writing: int
+    positions: int
+
+
+_NOTHING = Need(0, 0, 0, 0, 1)
+
+
+def taken(needs: Sequence[Need], widest: int) -> int:
+    """Bytes of a gang at its height. Arms' batches of up to `widest` positions go through the llm as one."""
+    passing = max(n.passing * min(len(needs), max(1, widest // n.positions)) for n in needs)
+    writing = sum(n.writing for n in needs)
+    return needs[0].llm + sum(n.own for n in needs) + max(passing, writing)
+
+
+def _need(config: RunConfig, known: dict[str, Need]) -> Need:
+    """Equal for all seeds of an arm."""
     arm = record.run_id(to_tree(config), seed=False)
     if arm not in known:
-        known[arm] = shares(cost(config), _BYTES[config.train.precision.value])
+        known[arm] = need(cost(config), _BYTES[config.train.precision.value])
     return known[arm]
 
 
-def shares(found: Cost, bytes_each: int) -> tuple[float, float]:
-    """A run's peak, split into what the llm's weights take, which a gang holds once, and the rest."""
-    own = sum(part["total"] for name, part in found.budget["parts"].items() if name != "llm")
-    llm = max(0, found.memory.weights - own * bytes_each)
-    return float(llm), float(found.memory.peak - llm)
+def need(found: Cost, bytes_each: int) -> Need:
+    """A run's peak, split into what a gang holds once, what each arm holds, and what only one batch has at a time."""
+    memory = found.memory
+    others = sum(part["total"] for name, part in found.budget["parts"].items() if name != "llm") * bytes_each
+    llm = max(0, memory.weights - others)
+    own = memory.weights - llm + memory.gradients + memory.optimizer + memory.before_llm
+    return Need(llm, own, max(0, memory.peak - llm - own), memory.writing, found.positions)
 
 
 def room(config: RunConfig, processes: int) -> float:
     """Bytes on the device that the run would use: free ones for one process, for several each one's share of all."""
-    if torch.cuda.is_available() and config.train.device is not Device.cpu:
+    if _on_gpu(config):
         free, whole = torch.cuda.mem_get_info()
         return float(free if processes == 1 else whole)
     memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -82,6 +108,10 @@ def room(config: RunConfig, processes: int) -> float:
     if processes > 1:
         return min(memory, most) / processes
     return min(_available(memory), left)
+
+
+def _on_gpu(config: RunConfig) -> bool:
+    return torch.cuda.is_available() and config.train.device is not Device.cpu
 
 
 def _available(whole: float) -> float:

@@ -17,13 +17,18 @@ _PADDING = 0.05  # of a training batch's positions, at most
 _POSITIONS, _POSITIONS_CPU = 4096, 512
 
 
+def most_positions(device: str) -> int:
+    """Positions that a training batch of several arms has at most, on a device of this type."""
+    return _POSITIONS_CPU if device == "cpu" else _POSITIONS
+
+
 def alike(parts: Sequence[Rows]) -> list[list[int]]:
     """Indices of parts that go through an llm in one batch: of so nearly one length that little of it is padding.
 
     Padding is computed like text. A part goes to those before it, from long to short, as long as the batch's padding
     stays below `_PADDING` and its size below what keeps the device busy.
     """
-    most = _POSITIONS_CPU if parts and parts[0][0].device.type == "cpu" else _POSITIONS
+    most = most_positions(parts[0][0].device.type) if parts else 0
     order = sorted(range(len(parts)), key=lambda i: -parts[i][0].shape[1])
     found: list[list[int]] = []
     room = used = 0

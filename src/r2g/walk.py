@@ -20,9 +20,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Walk:
-    """Bytes that the forward pass leaves for the backward, the most alive beyond the weights, and a sample's FLOPs."""
+    """Bytes that the forward pass leaves for the backward, the most alive beyond the weights, and a sample's FLOPs.
+
+    `entering` of `saved` are there when the llm begins, which then reads `positions` of the micro-batch.
+    """
 
     saved: int
+    entering: int
+    positions: int
     peak: int
     flops: Flops
 
@@ -88,13 +93,16 @@ def walk(whole: model.ReportGenerator, config: RunConfig) -> Walk:
                 for parameter in tuning.trainable(whole).values():
                     parameter.grad = torch.empty_like(parameter)
             before = work.now
-            with mixed:
-                loss = whole(batch)
+            with mixed:  # as `forward` of the model does it
+                inputs, mask, start = whole.inputs(batch)
+                entering, positions = work.now - before, inputs.shape[:2].numel()
+                loss = whole.loss(whole.llm.hidden(inputs, mask), batch, start)
+                del inputs, mask
             saved, forward = work.now - before, work.flops
             loss.backward()
             del loss
     each = settings.micro_batch
-    return Walk(saved, work.peak, Flops(forward // each, (work.flops - forward) // each))
+    return Walk(saved, entering, positions, work.peak, Flops(forward // each, (work.flops - forward) // each))
 
 
 def batch_of(whole: model.ReportGenerator, config: RunConfig) -> model.Batch:

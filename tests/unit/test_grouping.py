@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from r2g import grouping
 from r2g.budget import cost
 from r2g.config.schema import RunConfig
+from r2g.grouping import Need
 
 Configured = Callable[..., RunConfig]
 
@@ -17,12 +20,11 @@ Configured = Callable[..., RunConfig]
 def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An llm of 10 GB; every run takes 1 GB more, the deep ones 4."""
 
-    def needs(config: RunConfig, known: object) -> tuple[float, float]:
-        return 10e9, 4e9 if any(
-            rule.match == "encoder.*" and rule.train for rule in config.tuning.rules
-        ) else 1e9
+    def need(config: RunConfig, known: object) -> Need:
+        deep = any(rule.match == "encoder.*" and rule.train for rule in config.tuning.rules)
+        return Need(llm=10 * 10**9, own=(4 if deep else 1) * 10**9, passing=0, writing=0, positions=1)
 
-    monkeypatch.setattr(grouping, "_needs", needs)
+    monkeypatch.setattr(grouping, "_need", need)
 
 
 def test_what_can_share_an_llm_goes_together(configured: Configured, weighed: None) -> None:
@@ -82,9 +84,40 @@ def test_a_job_s_bound_on_memory_counts(
 
 def test_the_llm_counts_once(configured: Configured) -> None:
     found = cost(configured())
-    llm, own = grouping.shares(found, 4)
-    assert llm == pytest.approx(4 * found.budget["parts"]["llm"]["total"], rel=0.02)
-    assert llm + own == found.memory.peak
+    need = grouping.need(found, 4)
+    assert need.llm == pytest.approx(4 * found.budget["parts"]["llm"]["total"], rel=0.02)
+    assert grouping.taken([replace(need, writing=0)], 512) == found.memory.peak
+
+
+def test_of_what_goes_through_the_llm_only_one_batch_is_there_at_a_time() -> None:
+    need = Need(llm=100, own=1, passing=30, writing=0, positions=200)
+    assert grouping.taken([need], 512) == 100 + 1 + 30
+    assert grouping.taken([need] * 5, 512) == 100 + 5 + 2 * 30  # two arms' batches make one of 400 positions
+    assert (
+        grouping.taken([need] * 5, 100) == 100 + 5 + 30
+    )  # one is wider than that, and goes through all the same
+    assert grouping.taken([need] * 2, 4096) == 100 + 2 + 2 * 30
+
+
+def test_all_arms_write_at_once_when_none_trains() -> None:
+    need = Need(llm=100, own=1, passing=30, writing=20, positions=600)
+    assert grouping.taken([need], 512) == 100 + 1 + 30
+    assert grouping.taken([need] * 3, 512) == 100 + 3 + 60
+
+
+def test_what_writing_takes_is_the_llm_s_cache(configured: Configured) -> None:
+    config = configured(
+        "decode.batch_size=2", "decode.beams=3", "decode.max_tokens=50", "train.precision=fp32"
+    )
+    found = cost(config)
+    network = config.llm.build(torch.device("cpu"), torch.float32).network
+    length = found.positions // config.train.micro_batch - (config.train.max_tokens - 1) + 50
+    with torch.no_grad():
+        cache = network(torch.zeros(6, length, dtype=torch.long), use_cache=True).past_key_values
+    held = sum(
+        part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values)
+    )
+    assert found.memory.writing == held
 
 
 def test_there_is_room_and_several_processes_agree_on_it(configured: Configured) -> None:
