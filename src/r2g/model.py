@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from r2g.config.schema import DecodeSettings, RunConfig
 from r2g.encoders.base import Preprocess, Views
+from r2g.llms._cache import roomy
 from r2g.llms.base import LanguageModel, positions
 from r2g.projectors.base import Pooled
 
@@ -173,7 +174,7 @@ def new_tokens(
         return llm.network.generate(
             inputs_embeds=prefix,
             attention_mask=mask.long(),
-            past_key_values=cache,
+            past_key_values=roomy(cache, decode.max_tokens),
             **generation(decode, llm),
         )
 

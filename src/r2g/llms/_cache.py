@@ -1,0 +1,65 @@
+"""The llm's keys and values while it writes, in memory that is taken once.
+
+transformers' own cache copies all of them for every token, which with many rows takes as long as the rest of a step.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+
+def roomy(cache: Any, more: int) -> Any:
+    """The cache, with room for `more` positions. Layers of a kind of their own (sliding windows) stay as they are."""
+    cache.layers = [_Roomy(layer, more) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class _Roomy(DynamicLayer):
+    """Keys and values are views of a store, made anew when it is full or when something else was put in their place."""
+
+    def __init__(self, layer: DynamicLayer, more: int) -> None:
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self.keys, self.values, self._more = layer.keys, layer.values, more
+        self._store: list[Tensor] = []
+        self._spare: list[Tensor] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append to each row; the result is valid until the next call that changes the cache."""
+        held, grown = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if not self._stored() or grown > self._store[0].shape[-2]:
+            self._store = [self._room(t, grown - held) for t in (self.keys, self.values)]
+            self._spare = []
+        for store, states in zip(self._store, (key_states, value_states), strict=True):
+            store[:, :, held:grown] = states
+        self._show(grown)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Beams that go on, in their new places; the old store is kept for the next time."""
+        if not self._stored():
+            super().reorder_cache(beam_idx)
+            return
+        self._spare = self._spare or [torch.empty_like(store) for store in self._store]
+        for store, spare in zip(self._store, self._spare, strict=True):
+            torch.index_select(store, 0, beam_idx.to(store.device), out=spare)
+        self._store, self._spare = self._spare, self._store
+        self._show(self.keys.shape[-2])
+
+    def _stored(self) -> bool:
+        shown = (self.keys, self.values)
+        return len(self._store) > 0 and all(
+            t.data_ptr() == store.data_ptr() and len(t) == len(store)
+            for t, store in zip(shown, self._store, strict=True)
+        )
+
+    def _room(self, states: Tensor, least: int) -> Tensor:
+        held = states.shape[-2]
+        store = states.new_empty(*states.shape[:-2], held + max(self._more, least), states.shape[-1])
+        store[:, :, :held] = states
+        return store
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (store[:, :, :length] for store in self._store)
