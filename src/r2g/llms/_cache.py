@@ -12,40 +12,54 @@ from transformers.cache_utils import DynamicLayer
 
 def roomy(cache: Any, more: int) -> Any:
     """The cache, with room for `more` positions. Layers of a kind of their own (sliding windows) stay as they are."""
-    cache.layers = [_Roomy(layer, more) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    spare = _Spare()
+    cache.layers = [
+        _Roomy(layer, more, spare) if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
     return cache
+
+
+class _Spare:
+    """Memory of one store, into which the next one is reordered and whose own memory is spare then."""
+
+    def __init__(self) -> None:
+        self._free: Tensor | None = None
+
+    def reordered(self, store: Tensor, rows: Tensor) -> Tensor:
+        """These rows of the store; the store itself must not be used any more."""
+        free = self._free
+        if free is None or (free.shape, free.dtype, free.device) != (store.shape, store.dtype, store.device):
+            free = torch.empty_like(store)
+        torch.index_select(store, 0, rows.to(store.device), out=free)
+        self._free = store
+        return free
 
 
 class _Roomy(DynamicLayer):
     """Keys and values are views of a store, made anew when it is full or when something else was put in their place."""
 
-    def __init__(self, layer: DynamicLayer, more: int) -> None:
+    def __init__(self, layer: DynamicLayer, more: int, spare: _Spare) -> None:
         super().__init__()
         self.lazy_initialization(layer.keys, layer.values)
-        self.keys, self.values, self._more = layer.keys, layer.values, more
+        self.keys, self.values, self._more, self._spare = layer.keys, layer.values, more, spare
         self._store: list[Tensor] = []
-        self._spare: list[Tensor] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append to each row; the result is valid until the next call that changes the cache."""
         held, grown = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
         if not self._stored() or grown > self._store[0].shape[-2]:
             self._store = [self._room(t, grown - held) for t in (self.keys, self.values)]
-            self._spare = []
         for store, states in zip(self._store, (key_states, value_states), strict=True):
             store[:, :, held:grown] = states
         self._show(grown)
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Beams that go on, in their new places; the old store is kept for the next time."""
+        """Beams that go on, in their new places."""
         if not self._stored():
             super().reorder_cache(beam_idx)
             return
-        self._spare = self._spare or [torch.empty_like(store) for store in self._store]
-        for store, spare in zip(self._store, self._spare, strict=True):
-            torch.index_select(store, 0, beam_idx.to(store.device), out=spare)
-        self._store, self._spare = self._spare, self._store
+        self._store = [self._spare.reordered(store, beam_idx) for store in self._store]
         self._show(self.keys.shape[-2])
 
     def _stored(self) -> bool:
