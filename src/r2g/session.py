@@ -172,11 +172,12 @@ def keep_frozen_work(
 
 
 def _looked_at(config: RunConfig, loaders: data.Loaders, split: str, splits: Sequence[str]) -> Iterable[int]:
-    """Which studies of a split a run reads: a short one doesn't see all of train."""
+    """Which studies of a split are read: all that are scored, and of the others those that training comes to."""
     studies = getattr(loaders, split)
-    if split == "train" and len(splits) > 1:
+    scored = split == "test" or len(splits) == 1
+    if split == "train" and not scored:
         return plan_of(studies, config).seen()
-    bound = {"val": config.train.eval_studies, "test": config.score.studies}.get(split)
+    bound = config.score.studies if scored else config.train.eval_studies
     return range(min(len(studies), bound or len(studies)))
 
 

@@ -5,6 +5,7 @@ What a process of its own is about starts one (the first run, the killed one, se
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,17 @@ def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(
     assert again.returncode == 0
     assert "nothing to do" in again.stdout + again.stderr
     assert _only(outputs, "record.json").stat().st_mtime_ns == stamp
+
+
+def test_a_split_is_scored_whole_also_where_validation_looks_at_less(
+    tracked: Path, tmp_path: Path, here: Here
+) -> None:
+    run = shutil.copytree(_only(tracked, "record.json").parent, tmp_path / "run")
+    words = [str(run), "split=val", "train.eval_studies=3", "train.device=cpu", "score.controls=false"]
+    done = here([*_RUN[:2], "r2g.evaluate", *words, f"paths.cache={tmp_path / 'cache'}"], tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (told,) = run.glob("evaluations/val-*/evaluation.json")
+    assert json.loads(told.read_text())["studies"] == 8
 
 
 def test_killed_and_started_again_ends_bit_for_bit_where_an_uninterrupted_run_does(
