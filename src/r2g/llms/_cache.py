@@ -13,10 +13,13 @@ from transformers.cache_utils import DynamicLayer
 def roomy(cache: Any, more: int) -> Any:
     """The cache, with room for `more` positions. Layers of a kind of their own (sliding windows) stay as they are."""
     spare = _Spare()
-    cache.layers = [
-        _Roomy(layer, more, spare) if type(layer) is DynamicLayer else layer for layer in cache.layers
-    ]
+    cache.layers = [_roomy(layer, more, spare) for layer in cache.layers]
     return cache
+
+
+def _roomy(layer: Any, more: int, spare: "_Spare") -> Any:
+    plain = type(layer) is DynamicLayer and layer.is_initialized
+    return _Roomy(layer.keys, layer.values, more, spare) if plain else layer
 
 
 class _Spare:
@@ -38,10 +41,13 @@ class _Spare:
 class _Roomy(DynamicLayer):
     """Keys and values are views of a store, made anew when it is full or when something else was put in their place."""
 
-    def __init__(self, layer: DynamicLayer, more: int, spare: _Spare) -> None:
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor, more: int, spare: _Spare) -> None:
         super().__init__()
-        self.lazy_initialization(layer.keys, layer.values)
-        self.keys, self.values, self._more, self._spare = layer.keys, layer.values, more, spare
+        self.lazy_initialization(keys, values)
+        self.keys, self.values, self._more, self._spare = keys, values, more, spare
         self._store: list[Tensor] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -57,7 +63,7 @@ class _Roomy(DynamicLayer):
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Beams that go on, in their new places."""
         if not self._stored():
-            super().reorder_cache(beam_idx)
+            super().reorder_cache(beam_idx)  # type: ignore[arg-type]  # it asks for a CPU's own class of tensor
             return
         self._store = [self._spare.reordered(store, beam_idx) for store in self._store]
         self._show(self.keys.shape[-2])
