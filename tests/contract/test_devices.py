@@ -20,6 +20,8 @@ from r2g.core.slots import ENCODERS, LLMS, PROJECTORS
 from r2g.model import Batch, assemble
 from r2g.session import tune
 
+pytestmark = pytest.mark.usefixtures("untraced")  # the other contracts reach what is called here
+
 CUDA = torch.device("cuda")
 MODES = sorted(path.stem for path in Path(config_dir(), "tuning").glob("*.yaml"))
 SHAPE = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}}

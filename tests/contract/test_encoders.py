@@ -129,6 +129,7 @@ def test_a_film_of_another_size_is_refused(yaml_file: Path) -> None:
         model(torch.rand(1, model.preprocess.channels, side, side))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_random_weights_follow_the_seed(yaml_file: Path) -> None:
     settings = _settings(yaml_file)
     first, again, other = (list(_build(settings, seed).parameters()) for seed in (0, 0, 1))
@@ -146,6 +147,7 @@ def test_meta_has_the_same_parameters_and_no_storage(yaml_file: Path) -> None:
     assert all(p.dtype == torch.float32 for p in real.parameters())
 
 
+@pytest.mark.usefixtures("untraced")
 def test_every_role_is_played_at_full_size(yaml_file: Path) -> None:
     """From the YAML as it stands, pretrained: on the meta device that downloads nothing."""
     settings = _settings(yaml_file, small=False)
@@ -205,6 +207,7 @@ def _seen(model: VisionModel) -> torch.Tensor:
     return model(normalize((255 * _film(model)).to(torch.uint8), preprocess.mean, preprocess.std))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_setting_that_changes_patches_changes_the_identity(yaml_file: Path) -> None:
     """Also where the weights stay the same. The cache and gangs know an encoder by nothing else."""
     tree = _small(yaml.safe_load(yaml_file.read_text()))

@@ -121,6 +121,7 @@ def test_an_arm_in_a_gang_ends_where_its_solo_run_does(made: Any, alone: Alone, 
     assert [end.status for end in again] == ["already there"] * 9
 
 
+@pytest.mark.usefixtures("untraced")
 def test_an_arm_that_breaks_leaves_the_gang_and_the_others_go_on(
     made: Any, alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def _stopped_at(
         return patched()
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_search_over_runs_beyond_its_rungs_cuts_them_and_trains_the_others_to_the_end(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +296,7 @@ def test_a_gang_that_is_stopped_tells_of_each_arm_what_became_of_it(
 
 
 @pytest.mark.parametrize("arms", [[("seed=0",)], [("seed=0",), ("seed=1",)]])
+@pytest.mark.usefixtures("untraced")
 def test_a_run_that_is_stopped_after_its_last_step_does_not_train_again(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arms: Any
 ) -> None:
@@ -334,6 +337,7 @@ def test_a_search_by_a_metric_that_no_validation_gives_trains_nothing(made: Any,
     assert list(tmp_path.glob("run/*")) == []
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_search_says_which_runs_do_not_compete(
     made: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,6 +402,7 @@ def test_the_loss_scale_of_fp16_is_that_of_the_checkpoint(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell them apart")
+@pytest.mark.usefixtures("untraced")
 def test_a_run_s_peak_of_memory_is_not_that_of_runs_before_it(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_wholly_frozen_parts_rest(tuned: Any) -> None:
         assert module.training == any(p.requires_grad for p in module.parameters())
 
 
+@pytest.mark.usefixtures("untraced")
 def test_saved_and_loaded_it_is_the_same(
     tuned: Any, studies: Callable[..., Any], small: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

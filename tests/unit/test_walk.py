@@ -21,6 +21,7 @@ Small = Callable[..., RunConfig]
 
 @pytest.mark.parametrize("tuning", ["shallow", "delta", "deep"])
 @pytest.mark.parametrize("more", [(), ("llm.checkpointing=true", "data.max_views=2")])
+@pytest.mark.usefixtures("untraced")
 def test_the_count_is_that_of_a_real_step(small: Small, tuning: str, more: tuple[str, ...]) -> None:
     config = small(f"tuning={tuning}", "train.micro_batch=2", "train.max_tokens=12", *more)
     whole = model.assemble(config, torch.device("cpu"), torch.float32)
