@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from r2g.config.cli import config_folder, config_groups, lenient
 from r2g.config.paths import config_dir
 from r2g.core.outcome import Outcome, read_outcome
+from r2g.there import already as already  # what launchers ask of the module whose arms they start
 
 if TYPE_CHECKING:
     from r2g.config.schema import RunConfig

@@ -1,5 +1,6 @@
 """The training loop: one for one arm or many, the same on one process or several, exact after a restart."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from r2g import checkpoint
 from r2g.checkpoint import Progress
@@ -23,6 +25,7 @@ from r2g.record import append_line, read_lines, write_lines
 from r2g.step import Arm, advance, attempt, optimizer_of, scaler_of
 from r2g.tuning import set_modes, trainable
 
+_LOG = logging.getLogger(__name__)
 _SCALER = "scaler"  # in a checkpoint's Progress.extra: fp16's loss scale, empty in other precisions
 _FLUSH = 10  # steps between reads of the loss: each read waits for the device
 # The validation scores of each arm, or why an arm has none.
@@ -70,7 +73,7 @@ def fit(
     quiet = None if accelerator.is_main_process else True
     began = max((arm.progress.step for arm in arms if arm.trains), default=0)
     total = max((arm.plan.total for arm in arms if arm.trains), default=0)
-    with tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
+    with logging_redirect_tqdm(), tqdm(total=total, initial=began, desc="train", disable=quiet) as bar:
         watch, saved = _Watch(), time.monotonic()
         while live := _going(arms, accelerator, halving):
             advance(live, accelerator)
@@ -246,6 +249,9 @@ def _rank(arm: Arm, scores: Mapping[str, float], accelerator: Accelerator) -> No
     else:
         progress.stale += 1
     if accelerator.is_main_process:
+        told = f"{value:.3f}" + (", the best so far" if progress.stale == 0 else "")
+        where = f"{arm.folder.stem}: step {progress.step} of {arm.plan.total}"
+        _LOG.info("%s: val loss %.3f, selection %s", where, scores["loss"], told)
         append_line(arm.curve_file, {**axes, **row})
         if arm.tracker is not None:
             arm.tracker.log({**axes, **row}, step=progress.step)

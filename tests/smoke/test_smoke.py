@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from PIL import Image
 from safetensors.torch import load_file
 
+from r2g.config.paths import config_dir
 from r2g.core import labels
+from r2g.core.outcome import Outcome
 from r2g.core.resample import others
 from r2g.dashboard import refs
 from r2g.dashboard.__main__ import main as dashboard
 from r2g.sync import offline
 from r2g.sync.__main__ import main as sync
+from r2g.there import already
 
 _RUN = [sys.executable, "-m", "r2g.run", "+experiment=smoke", "track=none"]
 _SHORT = ["score.controls=false", "train.device=cpu"]
@@ -76,6 +81,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     outputs = tmp_path_factory.mktemp("tracked") / "out"
     first = _go(_TRACKED, cache, outputs)
     assert first.returncode == 0, first.stderr[-3000:]
+    said = [line for line in first.stdout.splitlines() if "[r2g.train]" in line]
+    assert ["step 3 of 6: val loss" in said[0], "step 6 of 6: val loss" in said[1]] == [True, True]
     return outputs
 
 
@@ -130,6 +137,32 @@ def test_a_run_leaves_its_whole_record_and_a_second_call_does_nothing(
     assert again.returncode == 0
     assert "nothing to do" in again.stdout + again.stderr
     assert _only(outputs, "record.json").stat().st_mtime_ns == stamp
+
+
+def test_a_launcher_is_told_which_jobs_have_their_record(
+    tracked: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one with another seed, with a mistake, or whose record is of other data: their own start tells."""
+    monkeypatch.setenv("R2G_CACHE", str(cache))
+    done = _only(tracked, "record.json").parent
+    moved = tmp_path / "out" / "smoke" / done.name
+    shutil.copytree(done, moved)
+    record = json.loads((moved / "record.json").read_text())
+    record["data"]["fingerprint"] = "0" * 12
+    (moved / "record.json").write_text(json.dumps(record))
+
+    def job(outputs: Path, *words: str) -> DictConfig:
+        with initialize_config_dir(str(Path(config_dir()).resolve()), version_base="1.3"):
+            return compose(
+                "config", ["+experiment=smoke", f"paths.outputs={outputs}", *words], return_hydra_config=True
+            )
+
+    jobs = [job(tracked), job(tracked, "seed=7"), job(tracked, "+sed=7"), job(tmp_path / "out")]
+    found = already(jobs)
+    assert found[1:] == [None] * 3
+    best = json.loads((done / "record.json").read_text())["training"]["best"]
+    assert found[0] == Outcome("already there", str(done.absolute()), objective=best)
+    assert already([job(tmp_path / "empty")] * 2) == [None] * 2
 
 
 def test_a_split_is_scored_whole_also_where_validation_looks_at_less(

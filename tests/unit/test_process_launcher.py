@@ -41,10 +41,22 @@ def test_arms_that_raise_exit_die_or_hang_leave_the_others_alone_and_run_again(
     assert (tmp_path / "sweep's dir,1" / "4" / ".hydra" / "overrides.yaml").is_file()
     assert not (tmp_path / "alone").exists()
 
+    (tmp_path / "started").unlink()
     again = stubs.go(*words)
     assert again.returncode == 0, again.stderr
     rows = stubs.rows(again.stdout)
     assert [rows[f"number={i}"][0] for i in range(9)] == ["already there"] * 4 + ["finished"] * 5
+    assert sorted((tmp_path / "started").read_text().split()) == ["4", "5", "6", "7", "8"]
+
+
+def test_where_nobody_knows_what_is_done_each_arm_is_started_and_tells(stubs: Any, tmp_path: Path) -> None:
+    assert stubs.go("number=0,1").returncode == 0
+    again = stubs.go("number=0,1,2", DUMB="1")
+    assert again.returncode == 0, again.stderr
+    assert "which arms are done can't be told (the answer never came); each is started" in again.stdout
+    found = stubs.rows(again.stdout)
+    assert [status for status, _ in found.values()] == ["already there", "already there", "finished"]
+    assert sorted((tmp_path / "started").read_text().split()) == ["0", "0", "1", "1", "2"]
 
 
 def test_the_first_line_of_a_log_runs_the_arm_alone(stubs: Any, tmp_path: Path) -> None:
@@ -121,15 +133,15 @@ def test_all_mistakes_of_its_settings_are_told_at_once(stubs: Any, tmp_path: Pat
 
 def test_each_arm_has_a_gpu_to_itself_and_waits_for_one(stubs: Any, tmp_path: Path) -> None:
     """Three at once on two GPUs: never two on the same, also if another sweep holds one."""
-    words = ["number=20,21,22", "hydra.launcher.parallel=3", "hydra.launcher.gpus=[5,7]"]
+    words = ["hydra.launcher.parallel=3", "hydra.launcher.gpus=[5,7]"]
     other = Seat.free(["5"])
     assert other is not None
     try:
-        done = stubs.go(*words, TMPDIR=tempfile.gettempdir())
+        done = stubs.go("number=20,21,22", *words, TMPDIR=tempfile.gettempdir())
     finally:
         other.leave()
     assert done.returncode == 0, done.stderr
     assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22)} == {"7"}
-    again = stubs.go(*words, TMPDIR=tempfile.gettempdir())
+    again = stubs.go("number=30,31,32", *words, TMPDIR=tempfile.gettempdir())
     assert again.returncode == 0, again.stderr
-    assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22)} == {"5", "7"}
+    assert {(tmp_path / f"gpu-{i}").read_text() for i in (30, 31, 32)} == {"5", "7"}

@@ -147,7 +147,7 @@ def test_a_search_on_several_workers_is_told_and_what_they_say_of_it_is_repeated
     monkeypatch.setattr(launcher, "kept_words", list)
     monkeypatch.setattr(launcher, "_hand_over", lambda *_: None)
     monkeypatch.setattr(launcher, "_by_plugin", work)
-    monkeypatch.setattr(launcher, "concluded", lambda *told: told[3])
+    monkeypatch.setattr(launcher, "concluded", lambda *given: list(given[3].values()))
     stale = said_in(tmp_path / ".launcher" / "gang-2")
     stale.parent.mkdir(parents=True)
     stale.write_text("of an earlier sweep\n")
@@ -182,7 +182,7 @@ def test_an_arm_that_its_gang_forgot_is_not_taken_for_finished(tmp_path: Path) -
     assert (forgotten.status, forgotten.good) == ("failed", False)
 
 
-def test_joblib_tells_arms_apart_and_the_second_call_runs_the_missing(stubs: Any) -> None:
+def test_joblib_tells_arms_apart_and_the_second_call_runs_the_missing(stubs: Any, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the joblib extra")
     words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "number=0,4,6"]
     done = stubs.go(*words, FAULTS="1")
@@ -193,6 +193,7 @@ def test_joblib_tells_arms_apart_and_the_second_call_runs_the_missing(stubs: Any
     assert [status for status, _ in found.values()] == ["finished", "failed", "killed"]
     assert "ValueError: this arm raises" in found["number=4"][1]
     assert "killed by SIGKILL" in found["number=6"][1]
+    (tmp_path / "started").unlink()
     again = stubs.go(*words)
     assert again.returncode == 0, again.stderr
     assert [status for status, _ in stubs.rows(again.stdout).values()] == [
@@ -200,6 +201,12 @@ def test_joblib_tells_arms_apart_and_the_second_call_runs_the_missing(stubs: Any
         "finished",
         "finished",
     ]
+    assert sorted((tmp_path / "started").read_text().split()) == ["4", "6"]
+    (tmp_path / "started").unlink()
+    last = stubs.go(*words)
+    assert last.returncode == 0, last.stderr
+    assert [status for status, _ in stubs.rows(last.stdout).values()] == ["already there"] * 3
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])

@@ -1,8 +1,10 @@
 """What launchers that give each arm a process have in common: jobs to command lines, ends to a table and to Hydra."""
 
+import importlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +16,7 @@ from omegaconf import DictConfig
 from hydra_plugins.r2g_process_launcher.arms import Arm, End, Terms
 from r2g.config.multirun import ArmsFailed, answers, job_config, refuse
 
+_LOG = logging.getLogger(__name__)
 # What is said to the launching process and not to its arms.
 _OF_THE_SWEEP = ("hydra.mode", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.run")
 
@@ -64,15 +67,35 @@ class ArmsLauncher(Launcher):
         ]
         return configs, arms
 
+    def known(self, configs: Sequence[DictConfig], arms: Sequence[Arm]) -> dict[int, End]:
+        """The arms, by number, that need no start: `module` may tell, by `already(configs)`, whose record is there."""
+        tell = getattr(importlib.import_module(self.module), "already", None)
+        if tell is None or len(arms) < 2:  # to ask takes as long as to start one
+            return {}
+        try:
+            told = tell(configs)
+        except ChildProcessError as error:
+            _LOG.warning("which arms are done can't be told (%s); each is started", error)
+            return {}
+        found = {
+            arm.number: End(outcome.status, 0.0, outcome.record, None, outcome.objective)
+            for arm, outcome in zip(arms, told, strict=True)
+            if outcome is not None
+        }
+        if found:
+            _LOG.info("%d of %d arms are done and need no start", len(found), len(arms))
+        return found
+
     def concluded(
         self,
         job_overrides: Sequence[Sequence[str]],
         configs: Sequence[DictConfig],
         arms: Sequence[Arm],
-        ends: Sequence[End],
+        told: Mapping[int, End],
         signal_number: int | None,
     ) -> list[JobReturn]:
-        """Print the table, and give Hydra an answer for each; the first failed one raises there."""
+        """Print the table, and give Hydra an answer for each, `told` by number; the first failed one raises there."""
+        ends = [told[arm.number] for arm in arms]
         _say(arms, ends)
         if signal_number is not None:
             sys.exit(128 + signal_number)

@@ -29,5 +29,8 @@ class ProcessLauncher(ArmsLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
         configs, arms = self.arms(job_overrides, initial_job_idx)
-        ends, signal_number = run_all(arms, self.parallel, self.terms)
-        return self.concluded(job_overrides, configs, arms, ends, signal_number)
+        known = self.known(configs, arms)
+        missing = [arm for arm in arms if arm.number not in known]
+        ends, signal_number = run_all(missing, self.parallel, self.terms)
+        told = known | {arm.number: end for arm, end in zip(missing, ends, strict=True)}
+        return self.concluded(job_overrides, configs, arms, told, signal_number)

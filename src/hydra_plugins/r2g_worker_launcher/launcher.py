@@ -82,21 +82,25 @@ class WorkerLauncher(ArmsLauncher):
         stop.unlink(missing_ok=True)
         for arm in arms:
             forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
-        pieces = self._pieces(job_overrides, arms, root)
+        known = self.known(configs, arms) if self.search is None else {}  # a search's gangs stay as they were
+        missing = [
+            (job, arm) for job, arm in zip(job_overrides, arms, strict=True) if arm.number not in known
+        ]
+        pieces = self._pieces([job for job, _ in missing], [arm for _, arm in missing], root)
         task = Task(tuple(pieces), initial_job_idx, replace(self.terms, stop=stop), Path.cwd())
         if self.search is not None:
             self._say_split(len(pieces))
         firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
         self._hand_over(task, root)
         with _asked_to_stop(stop) as numbers:
-            returns = self._by_plugin(firsts, initial_job_idx)
+            returns = self._by_plugin(firsts, initial_job_idx) if pieces else []
         _repeat_warnings(pieces)
-        ends = [
-            end
+        told = known | {
+            arm.number: end
             for piece, found in zip(pieces, returns, strict=True)
-            for end in _ends(piece, found, stop.exists())
-        ]
-        return self.concluded(job_overrides, configs, arms, ends, numbers[0] if numbers else None)
+            for arm, end in zip(piece.members, _ends(piece, found, stop.exists()), strict=True)
+        }
+        return self.concluded(job_overrides, configs, arms, told, numbers[0] if numbers else None)
 
     def _pieces(self, jobs: Sequence[Sequence[str]], arms: Sequence[Arm], root: Path) -> list[Piece]:
         """An arm each; or as many neighbours as make a gang, which are trained by hydra/launcher=gang."""
