@@ -1,7 +1,8 @@
 """A search of 27 arms (projector x learning rate x warm-up) with successive halving, and in full.
 
 Both run as gangs on the tiny models and phantom films, drawn and encoded before. Halving keeps a third at each of two
-rungs. Told: seconds of both, and whether the full search's winner (by validation) is among halving's finalists.
+rungs. Told: seconds of both, whether the full search's winner (by validation) is among halving's finalists, and the
+winner's rank among the 27 at each of the full search's validations.
 
 python benchmarks/search.py [--rounds 5] [--steps 60] [--json FILE]
 """
@@ -41,14 +42,30 @@ def search(steps: int, seed: int, cache: Path, halving: bool) -> tuple[float, li
         if done.returncode:
             sys.exit(done.stderr[-3000:] + done.stdout[-2000:])
         paths = Path(outputs).glob("run/*/record.json")
-        found = [json.loads(path.read_text()) | {"id": path.parent.name} for path in paths]
+        found = [
+            json.loads(path.read_text())
+            | {"id": path.parent.name, "judged": judged(path.with_name("curve.jsonl"))}
+            for path in paths
+        ]
         return seconds, [r for r in found if r["status"] == "finished"]
+
+
+def judged(curve: Path) -> list[float]:
+    """The selection at each validation."""
+    rows = [json.loads(line) for line in curve.read_text().splitlines()]
+    return [row["val/select"] for row in rows if "val/select" in row]
+
+
+def ranks(winner: dict[str, Any], every: list[dict[str, Any]]) -> list[int]:
+    """The winner's place among all at each validation, the best one's is 1."""
+    return [1 + sum(r["judged"][i] > value for r in every) for i, value in enumerate(winner["judged"])]
 
 
 def paired(rounds: int, steps: int) -> dict[str, Any]:
     """In full and with halving, turn by turn, each round with its own seed."""
     seconds: dict[str, list[float]] = {"full": [], "halving": []}
     kept: list[bool] = []
+    places: list[list[int]] = []
     with tempfile.TemporaryDirectory() as place:
         cache = Path(place)
         for seed in range(rounds):
@@ -58,15 +75,18 @@ def paired(rounds: int, steps: int) -> dict[str, Any]:
             cut, last = search(steps, seed, cache, halving=True)
             winner = max(every, key=lambda r: r["training"]["best"])
             kept.append(winner["id"] in {r["id"] for r in last})
+            places.append(ranks(winner, every))
             seconds["full"].append(whole)
             seconds["halving"].append(cut)
             print(
                 f"seed {seed}: {whole:.1f} s in full ({len(every)} arms), {cut:.1f} s with halving "
-                f"({len(last)} finished); the winner {'is' if kept[-1] else 'is not'} among them",
+                f"({len(last)} finished); the winner {'is' if kept[-1] else 'is not'} among them; "
+                f"its rank at each validation: {places[-1]}",
                 flush=True,
             )
     ratios = [a / b for a, b in zip(seconds["full"], seconds["halving"], strict=True)]
-    return {"seconds": seconds, "kept": sum(kept), "rounds": rounds, "ratio": statistics.median(ratios)}
+    told = {"seconds": seconds, "kept": sum(kept), "rounds": rounds, "ranks": places}
+    return told | {"ratio": statistics.median(ratios)}
 
 
 def main() -> None:
