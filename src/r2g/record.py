@@ -59,9 +59,9 @@ class RunFolder:
         return read(self.final) if (self.final / "record.json").is_file() else None
 
     def finish(self) -> None:
-        """Give the folder its final name: from here on the run counts."""
-        shutil.rmtree(self.partial / "checkpoints", ignore_errors=True)
+        """Give the folder its final name: from here on the run counts, and needs its checkpoints no more."""
         self.partial.replace(self.final)
+        shutil.rmtree(self.final / "checkpoints", ignore_errors=True)
 
 
 def folder_of(outputs: Path, name: str, identity: str) -> RunFolder:

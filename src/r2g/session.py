@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
@@ -18,6 +19,7 @@ from r2g import assess, data, frozen, model, protocol, record, train, tuning
 from r2g.config import setting
 from r2g.config.schema import Device, Precision, RunConfig
 from r2g.core import filing, labels, ngrams
+from r2g.core.hardware import described
 from r2g.core.registry import nearest
 from r2g.core.speed import slowdown
 from r2g.core.stopping import Interrupted
@@ -56,7 +58,13 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     cpu = settings.device is Device.cpu
     if settings.device is Device.cuda and not torch.cuda.is_available():
         raise RunFailed("train.device is cuda, but no CUDA device is there")
-    accelerator = Accelerator(cpu=cpu, mixed_precision=_MIXED[settings.precision])
+    # accelerate keeps the first precision and device of a process; another gang's may be others
+    alone = PartialState._shared_state.get("num_processes", 1) == 1
+    AcceleratorState._reset_state(reset_partial_state=alone)
+    try:
+        accelerator = Accelerator(cpu=cpu, mixed_precision=_MIXED[settings.precision])
+    except ValueError as error:
+        raise RunFailed(f"train.precision={settings.precision.value} can't be had here: {error}") from error
     if settings.processes not in (None, accelerator.num_processes):
         raise RunFailed(
             f"train.processes asks for {settings.processes} processes and {accelerator.num_processes} came; on the "
@@ -312,7 +320,7 @@ def frame_of(
         "config": tree,
         "data": {"shareable": config.data.shareable},
         "protocol": protocol.stamp(config.score.protocol),
-        "device": {"type": accelerator.device.type, "processes": accelerator.num_processes},
+        "device": {"processes": accelerator.num_processes, **described(accelerator.device)},
         **record.environment(),
     }
 

@@ -4,6 +4,7 @@ The launching process stays as small as it is, and the arms that are done need n
 """
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from r2g.core.outcome import Outcome
 
+_LOG = logging.getLogger(__name__)
+_ANSWER = "outcomes: "
+
 
 def already(jobs: Sequence[DictConfig]) -> list[Outcome | None]:
     """The outcome of each job whose record is there, found by the hash of its resolved config; None for the others.
@@ -23,12 +27,15 @@ def already(jobs: Sequence[DictConfig]) -> list[Outcome | None]:
     """
     if not any(_something_finished(job) for job in jobs):
         return [None] * len(jobs)
+    _LOG.info("looking which of %d arms are finished", len(jobs))
     texts = json.dumps([_task(job) for job in jobs])
     call = [sys.executable, "-m", __name__]
     done = subprocess.run(call, input=texts, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
+    answers = [line for line in done.stdout.splitlines() if line.startswith(_ANSWER)]
+    if done.returncode or len(answers) != 1:
         raise ChildProcessError(f"{' '.join(call)} ended with {done.returncode}")
-    return [Outcome(**told) if told else None for told in json.loads(done.stdout.splitlines()[-1])]
+    told = json.loads(answers[0].removeprefix(_ANSWER))
+    return [Outcome(**each) if each else None for each in told]
 
 
 def _something_finished(job: DictConfig) -> bool:
@@ -69,7 +76,7 @@ def _found(text: str, prints: dict[str, str]) -> Outcome | None:
 
 
 def main() -> None:
-    """Jobs as JSON from standard input, their outcomes as its last line of output."""
+    """Jobs as JSON from standard input, their outcomes as a line of output."""
     prints: dict[str, str] = {}
     told: list[dict[str, Any] | None] = []
     for text in json.load(sys.stdin):
@@ -78,7 +85,7 @@ def main() -> None:
         except Exception:  # whatever is wrong with this job: its own start tells
             outcome = None
         told.append(None if outcome is None else asdict(outcome))
-    print(json.dumps(told))  # noqa: T201 - the answer
+    print(_ANSWER + json.dumps(told))  # noqa: T201 - a library may print too
 
 
 if __name__ == "__main__":

@@ -64,6 +64,13 @@ def _arm_process(word: str) -> int | None:
     return None
 
 
+def _begun(out: Path, seed: int) -> bool:
+    """Has the arm of this seed written a checkpoint?"""
+    found = out.glob("smoke/*.partial/checkpoints/step-*")
+    records = [json.loads((path.parents[1] / "record.json").read_text()) for path in found]
+    return any(told["config"]["seed"] == seed for told in records)
+
+
 def _job(folder: Path, number: int) -> str:
     """SLURM's name for job `number` of the array whose logs are below."""
     logs = _until(lambda: list(folder.glob(f".submitit/*_{number}")))
@@ -85,10 +92,13 @@ def test_an_arm_that_is_preempted_finishes_from_its_checkpoint_and_a_killed_one_
     preempted = json.loads((begun[0] / "record.json").read_text())["config"]["seed"]
     # scancel goes on asking while the job is on its way back into the queue, and then says that it could not
     asking = subprocess.Popen(["scancel", "--signal=TERM", _job(sweep, preempted)], stderr=subprocess.DEVNULL)
-    doomed = next(seed for seed in (3, 2) if seed != preempted)
+    doomed, last = (2, 3) if preempted < 2 else (0, 3)
     os.kill(_until(lambda: _arm_process(f"seed={doomed}")), signal.SIGKILL)
+    _until(lambda: _begun(out, last))  # the array's last job has the array's own id
+    late = subprocess.Popen(["scancel", "--signal=TERM", _job(sweep, last)], stderr=subprocess.DEVNULL)
     stdout, stderr = process.communicate(timeout=1200)
-    asking.wait()
+    for asked in (asking, late):
+        asked.wait()
     print(stdout)
     assert process.returncode == 1, stderr
     assert "1 of 4 arms did not finish" in stderr
@@ -97,7 +107,8 @@ def test_an_arm_that_is_preempted_finishes_from_its_checkpoint_and_a_killed_one_
     assert all("finished" in line for line in table.values())
     records = [json.loads(path.read_text()) for path in out.glob("smoke/*/record.json")]
     attempts = {r["config"]["seed"]: r["training"]["attempts"] for r in records if r["status"] == "finished"}
-    assert attempts == {seed: 2 if seed == preempted else 1 for seed in range(4) if seed != doomed}
+    expected = {seed: 2 if seed in (preempted, last) else 1 for seed in range(4) if seed != doomed}
+    assert attempts == expected
 
     again = subprocess.run(call, env=env, capture_output=True, text=True, check=False, timeout=1200)
     assert again.returncode == 0, again.stderr

@@ -175,6 +175,28 @@ def test_seconds_are_refused_and_the_rest_is_not(place: Path) -> None:
     assert "FLOPs are not compared" not in names["convergence"].note
 
 
+def test_seconds_on_another_gpu_of_the_same_kind_of_machine_are_refused(place: Path) -> None:
+    for run in place.iterdir():
+        name = "A Small GPU" if run.name == "deep1" else "A Large GPU"
+        _change(run, lambda r, name=name: r.update(device={"type": "cuda", "name": name, "processes": 1}))
+    assert "A Small GPU" in _found(place).refused["seconds"]
+
+
+def test_a_whole_run_is_timed_without_filling_the_cache_and_only_in_one_attempt(place: Path) -> None:
+    def timed(record: dict[str, Any], wall: float, kept: float, attempts: int) -> None:
+        record["wall_seconds"] = wall
+        record["reuse"]["seconds"] = kept
+        record["training"]["attempts"] = attempts
+
+    _change(place / "deep0", lambda r: timed(r, 100.0, 60.0, 1))
+    _change(place / "deep1", lambda r: timed(r, 44.0, 2.0, 1))
+    assert _found(place).rows[-1].whole() == pytest.approx(41.0)
+    _change(place / "deep1", lambda r: timed(r, 44.0, 2.0, 2))
+    found = _found(place)
+    assert found.rows[-1].whole() is None
+    assert "only its last attempt's is known" in {t.key: t for t in tables(found)}["cost"].note
+
+
 @pytest.mark.parametrize("arms", [(9, 9), (9, 2)], ids=["one gang", "gangs of other sizes"])
 def test_a_gang_s_seconds_and_memory_are_nobody_s_own(place: Path, arms: tuple[int, int]) -> None:
     for run in place.iterdir():

@@ -95,12 +95,13 @@ def test_a_panel_that_cannot_be_checked_is_refused(kind: str, config: dict[str, 
         refs.references({"viewType": kind, "config": config})
 
 
-def made(folder: Path, scores: dict[str, float], how: str = "solo") -> None:
+def made(folder: Path, scores: dict[str, float], how: str = "solo", device: str = "A GPU") -> None:
     part = {"trainable": 10, "total": 20}
     row = {
         **{"schema": record.SCHEMA, "status": "finished", "id": "aaa", "arm": "arm1", "name": "n"},
         "choices": {"tuning": "shallow", "projector": "linear"},
-        "config": {"name": "n"},
+        "config": {"name": "n", "train": {"precision": "fp32"}},
+        "device": {"type": "cuda", "name": device},
         "protocol": {"name": "full", "hash": "0" * 12},
         "budget": {**part, "trainable_percent": 50.0, "parts": {"projector": part}},
         "convergence": {"area": 0.5, "best_step": 3},
@@ -133,10 +134,14 @@ def test_panels_are_held_against_records(tmp_path: Path, capsys) -> None:
         main(call)
 
 
-@pytest.mark.parametrize(("second", "drawn"), [("solo", True), ("gang", False)])
-def test_seconds_are_drawn_only_where_they_compare(tmp_path: Path, second: str, drawn: bool) -> None:
-    for name, how in (("one", "solo"), ("two", second)):
-        made(tmp_path / "runs" / name, {"bleu_4": 0.1}, how)
+@pytest.mark.parametrize(
+    ("second", "drawn"), [(("solo", "A GPU"), True), (("gang", "A GPU"), False), (("solo", "Another"), False)]
+)
+def test_seconds_are_drawn_only_where_they_compare(
+    tmp_path: Path, second: tuple[str, str], drawn: bool
+) -> None:
+    for name, ran in (("one", ("solo", "A GPU")), ("two", second)):
+        made(tmp_path / "runs" / name, {"bleu_4": 0.1}, *ran)
     main([*HERE, "--runs", str(tmp_path / "runs"), "--spec", str(tmp_path / "spec.json")])
     asked = refs.references(json.loads((tmp_path / "spec.json").read_text())).history
     assert (keys.by(keys.SECONDS, keys.TRAIN_LOSS) in asked) is drawn

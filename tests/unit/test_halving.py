@@ -14,6 +14,7 @@ from hydra_plugins.r2g_gang_launcher._settings import said_in
 from r2g import gang, grouping
 from r2g.checkpoint import Progress
 from r2g.config.schema import RunConfig
+from r2g.core.outcome import read_outcome
 from r2g.halving import Halved, Halving, note, recall, remember, warn_of_split, warn_of_turns
 from r2g.member import End
 from r2g.step import Arm
@@ -158,11 +159,25 @@ def test_the_gang_launcher_says_that_a_search_is_split_and_what_a_halved_arm_was
     monkeypatch.setattr(launcher, "_job_of", lambda tree: job)
     monkeypatch.setattr(grouping, "groups_of", lambda *_: [[0], [1]])
     ends = iter([End("halved", Path("a"), best=0.4), End("finished", Path("b"), best=0.7)])
-    monkeypatch.setattr(gang, "execute_gang", lambda jobs, halving: [next(ends)])
+
+    def execute(jobs: object, halving: object) -> list[End]:
+        """Word of the first gang's arm is there before the second one begins, which may be killed."""
+        end = next(ends)
+        first, second = (read_outcome(tmp_path / name) for name in ("0", "1"))
+        assert second is None
+        assert (first is None) if end.status == "halved" else (first is not None and first.objective == 0.4)
+        return [end]
+
+    monkeypatch.setattr(gang, "execute_gang", execute)
     search = {"eta": 3.0, "metric": "select", "rungs": [1], "keep": 1}
     gangs = launcher.GangLauncher(1, None, search, jobs=str(tmp_path / "jobs.json") if elsewhere else None)
     with launcher._written_down(said_in(tmp_path) if elsewhere else None):
-        told = gangs._run_all([DictConfig({})] * 2, ["one", "two"])
+        told = gangs._run_all(
+            [DictConfig({})] * 2, ["one", "two"], [str(tmp_path / "0"), str(tmp_path / "1")]
+        )
+    left = read_outcome(tmp_path / "1")
+    assert left is not None
+    assert left.objective == 0.7
     assert [(end.status, end.objective) for end in told] == [("halved", 0.4), ("finished", 0.7)]
     assert "the search is split into 2 gangs" in caplog.text
     assert f"Raise hydra.launcher.{'gang' if elsewhere else 'max_arms'} and memory_gb" in caplog.text

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,25 @@ def test_a_folder_gets_its_name_when_the_run_is_finished(tmp_path: Path) -> None
     assert folder.finished() == {"schema": record.SCHEMA}
     assert sorted(p.name for p in folder.final.iterdir()) == ["record.json"]
     assert not folder.partial.exists()
+
+
+def test_a_kill_while_a_run_gets_its_name_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = record.folder_of(tmp_path, "mine", "abc")
+    record.write_json(folder.partial / "record.json", {"schema": record.SCHEMA})
+    (folder.partial / "checkpoints" / "step-9").mkdir(parents=True)
+
+    remove = shutil.rmtree
+
+    def killed(path: Path, **_: object) -> None:
+        remove(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(record.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.finish()
+    assert folder.finished() is not None or (folder.partial / "checkpoints" / "step-9").exists()
 
 
 def test_the_environment_names_the_libraries() -> None:

@@ -1,16 +1,59 @@
 """What a run says and refuses before its first step."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from r2g import session
 from r2g.config.schema import RunConfig
+from r2g.core import hardware
 from r2g.core.speed import slowdown
 
 _CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def afresh() -> Iterator[None]:
+    """accelerate's launch is a process's."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("afresh")
+def test_gangs_of_a_process_may_differ_in_precision_and_device(configured: Callable[..., RunConfig]) -> None:
+    given = [("fp32", "cpu"), ("bf16", "auto"), ("fp32", "auto")]
+    for precision, device in given:
+        found = session.make_accelerator(configured(f"train.precision={precision}", f"train.device={device}"))
+        assert found.mixed_precision == {"fp32": "no"}.get(precision, precision)
+        wanted = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
+        assert found.device.type == wanted
+
+
+@pytest.mark.usefixtures("afresh")
+def test_a_precision_that_is_not_to_be_had_is_refused(
+    configured: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ValueError("fp16 mixed precision requires a GPU")
+
+    monkeypatch.setattr(session, "Accelerator", refuse)
+    with pytest.raises(session.RunFailed, match="train.precision=fp16 can't be had here: fp16 mixed"):
+        session.make_accelerator(configured("train.precision=fp16", "train.device=cpu"))
+
+
+def test_a_cpu_is_named_with_its_threads(tmp_path: Path) -> None:
+    told = hardware.described(_CPU)
+    assert (told["type"], told["threads"]) == ("cpu", torch.get_num_threads())
+    assert told["name"]
+    listed = tmp_path / "cpuinfo"
+    listed.write_text("processor\t: 0\nmodel name\t: A Fast One: 2 GHz\n")
+    assert hardware._processor(listed) == "A Fast One: 2 GHz"
+    assert hardware._processor(tmp_path / "none")
 
 
 def test_a_dtype_is_as_fast_as_itself() -> None:

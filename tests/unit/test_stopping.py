@@ -1,4 +1,4 @@
-"""When SIGTERM is heard."""
+"""When SIGTERM and Ctrl-C are heard."""
 
 import os
 import signal
@@ -56,6 +56,33 @@ def test_one_that_came_too_late_is_passed_on(heard: list[int]) -> None:
         _term()
         assert heard == []
     assert heard == [signal.SIGTERM]
+
+
+def test_ctrl_c_is_noted_too_and_a_second_one_ends_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+
+    def pressed_twice() -> None:
+        with Terminable() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert asked.flag
+            assert "Ctrl-C again ends at once" in capfd.readouterr().err
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed_twice()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_came_too_late_is_passed_on() -> None:
+    done = []
+
+    def pressed() -> None:
+        with Terminable():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed()
+    assert done == ["all of it"]
 
 
 def test_a_failure_is_not_hidden_by_it(heard: list[int]) -> None:

@@ -242,3 +242,11 @@ def test_a_gang_s_jobs_are_listed_for_one_process(tmp_path: Path) -> None:
     assert "hydra.verbose=true" in words
     assert "hydra/launcher=gang" in words
     assert f"hydra.launcher.jobs='{tmp_path / 'gang-12' / 'jobs.json'}'" in words
+
+
+def test_a_job_of_an_array_goes_by_its_own_name() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the submitit extra")
+    from hydra_plugins.r2g_worker_launcher._slurm import own_name
+
+    assert own_name({"SLURM_JOB_ID": "7"}) == "7"
+    assert own_name({"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}) == "7_3"

@@ -88,12 +88,9 @@ class GangLauncher(Launcher):
         names = titles([list(filter_overrides(job)) for job in jobs])
         main = int(os.environ.get("RANK", "0")) == 0
         with _written_down(said_in(Path(self.jobs).parent) if self.jobs is not None and main else None):
-            told = self._run_all(trees, names)
+            told = self._run_all(trees, names, [row.get("folder") if main else None for row in rows])
         if main:
             _say(numbers, names, told)
-            for row, end in zip(rows, told, strict=True):
-                if "folder" in row:
-                    end.leave(Path(row["folder"]))
         if any(end.status == "stopped" for end in told):
             sys.exit(143)
         return answers(jobs, trees, [Path.cwd()] * len(told), told)
@@ -104,8 +101,13 @@ class GangLauncher(Launcher):
             return json.loads(Path(self.jobs).read_text())
         return [{"number": first + i, "words": list(job)} for i, job in enumerate(job_overrides)]
 
-    def _run_all(self, trees: Sequence[DictConfig], names: Sequence[str]) -> list[_Told]:
-        """Gangs one after the other, as they fit; an arm with a mistake in its config is told and left out."""
+    def _run_all(
+        self, trees: Sequence[DictConfig], names: Sequence[str], folders: Sequence[str | None]
+    ) -> list[_Told]:
+        """Gangs one after the other, as they fit; an arm with a mistake in its config is told and left out.
+
+        Word of each end is left in the arm's folder with its gang's end: a later gang may not let this process live.
+        """
         from r2g import gang
         from r2g.grouping import groups_of
         from r2g.halving import warn_of_split
@@ -113,6 +115,7 @@ class GangLauncher(Launcher):
         search = search_of(self.halving)
         found = {i: _job_of(tree) for i, tree in enumerate(trees)}
         told = {i: end for i, end in found.items() if isinstance(end, _Told)}
+        _leave(told, folders)
         jobs = {i: job for i, job in found.items() if not isinstance(job, _Told)}
         numbers = list(jobs)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -124,8 +127,18 @@ class GangLauncher(Launcher):
                 break
             members = [numbers[i] for i in group]
             _LOG.info("a gang of %d: %s", len(members), "; ".join(names[i] for i in members))
-            told |= _run_gang(members, [jobs[i] for i in members], partial(gang.execute_gang, halving=search))
-        return [told.get(i, _Told("not started")) for i in range(len(trees))]
+            ends = _run_gang(members, [jobs[i] for i in members], partial(gang.execute_gang, halving=search))
+            _leave(ends, folders)
+            told |= ends
+        never = {i: _Told("not started") for i in range(len(trees)) if i not in told}
+        _leave(never, folders)
+        return [(told | never)[i] for i in range(len(trees))]
+
+
+def _leave(ends: Mapping[int, _Told], folders: Sequence[str | None]) -> None:
+    for i, end in ends.items():
+        if (folder := folders[i]) is not None:
+            end.leave(Path(folder))
 
 
 @contextlib.contextmanager

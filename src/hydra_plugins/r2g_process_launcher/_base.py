@@ -70,7 +70,8 @@ class ArmsLauncher(Launcher):
     def known(self, configs: Sequence[DictConfig], arms: Sequence[Arm]) -> dict[int, End]:
         """The arms, by number, that need no start: `module` may tell, by `already(configs)`, whose record is there."""
         tell = getattr(importlib.import_module(self.module), "already", None)
-        if tell is None or len(arms) < 2:  # to ask takes as long as to start one
+        # to ask takes as long as to start one arm, and a search hands over its later ones as it invents them
+        if tell is None or len(arms) < 2 or arms[0].number:
             return {}
         try:
             told = tell(configs)

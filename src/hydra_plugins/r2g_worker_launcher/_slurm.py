@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.singleton import Singleton
@@ -52,15 +52,9 @@ class SlurmArms(SlurmLauncher):
 
         A job that is being cancelled, or put back by SLURM itself, is left to SLURM.
         """
-        identity = os.environ["SLURM_JOB_ID"]
-        asked = subprocess.run(
-            ["squeue", "--noheader", "--format=%T", f"--jobs={identity}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if asked.stdout.strip() != "RUNNING":
-            _LOG.info("this job is %s: SLURM has it in hand", asked.stdout.strip() or "out of the queue")
+        state = _state_of(own_name(os.environ))
+        if state not in ("RUNNING", None):  # a controller that doesn't answer can't have it in hand
+            _LOG.info("this job is %s: SLURM has it in hand", state or "out of the queue")
             sys.exit(143)
         return super().checkpoint(*args, **kwargs)
 
@@ -107,6 +101,25 @@ class SlurmArms(SlurmLauncher):
                             f"{_state(job.job_id)}; see {job.paths.stderr}"
                         )
         return [ends[job.job_id] for job in jobs]
+
+
+def own_name(environment: Mapping[str, str]) -> str:
+    """SLURM's name for the job that this process is in, also as a task of an array.
+
+    The last task of an array has the array's own id as SLURM_JOB_ID, which stands for all of its tasks.
+    """
+    array, task = (environment.get(f"SLURM_ARRAY_{what}") for what in ("JOB_ID", "TASK_ID"))
+    return environment["SLURM_JOB_ID"] if array is None or task is None else f"{array}_{task}"
+
+
+def _state_of(name: str) -> str | None:
+    """A job's state, empty for one that is out of the queue; None if SLURM can't be asked."""
+    for look in range(_LOOKS):
+        time.sleep(2 * look)
+        told = _ask("squeue", "--noheader", "--format=%T", f"--jobs={name}")
+        if told is not None:
+            return told.strip()
+    return None
 
 
 def _span(jobs: Sequence[Any]) -> str:

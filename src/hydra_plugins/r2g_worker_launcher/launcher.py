@@ -91,7 +91,8 @@ class WorkerLauncher(ArmsLauncher):
         if self.search is not None:
             self._say_split(len(pieces))
         firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
-        self._hand_over(task, root)
+        if pieces:
+            self._hand_over(task, root)
         with _asked_to_stop(stop) as numbers:
             returns = self._by_plugin(firsts, initial_job_idx) if pieces else []
         _repeat_warnings(pieces)

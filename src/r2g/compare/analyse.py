@@ -45,6 +45,16 @@ class Row:
             return None
         return float(sum(float(value) for value in values) / len(values))
 
+    def whole(self) -> float | None:
+        """Mean seconds from start to record, without what the cache's films took; None if a run had several attempts.
+
+        Of those only the last one's are known, and who fills the cache works for the others.
+        """
+        if any(_dig(run.record, ("training", "attempts")) not in (None, 1) for run in self.arm.finished):
+            return None
+        wall, kept = self.mean("wall_seconds"), self.mean("reuse", "seconds")
+        return None if wall is None else wall - (kept or 0.0)
+
     def control(self, name: str, score: str) -> float | None:
         """A control's corpus score, meaned over the seeds."""
         return self.mean("controls", name, score)

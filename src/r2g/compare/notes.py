@@ -42,6 +42,11 @@ def cost(found: Comparison) -> str:
     note = (
         "Means over the seeds. Memory is the most that the training process ever had, if its record says it."
     )
+    if "seconds" not in found.refused:
+        note += (
+            " A whole run is from its start to its record, without filling the cache; it is not told of one that was "
+            "interrupted, since only its last attempt's is known."
+        )
     for what, title in (("memory", "Memory is"), ("seconds", "Seconds are")):
         if what in found.refused:
             note += f" {title} not compared: {found.refused[what]}."

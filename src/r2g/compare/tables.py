@@ -108,7 +108,7 @@ def cost(found: Comparison) -> Table:
         if timed:
             cells += [
                 number(row.mean("training", "seconds"), 1),
-                number(row.mean("wall_seconds"), 1),
+                number(row.whole(), 1),
             ]
         rows.append(tuple(cells))
     headers = ["arm", *[f"{part} trains" for part in _PARTS], "total", *(["peak memory, GB"] if held else [])]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2g import cloud, record
 from r2g.compare import runs
+from r2g.compare.fair import timing_differs
 from r2g.core import filing
 from r2g.core.filing import Keys
 from r2g.core.registry import nearest
@@ -92,9 +93,8 @@ def _scores(chosen: argparse.Namespace, found: Sequence[runs.Run]) -> tuple[str,
 
 
 def _seconds_compare(found: Sequence[runs.Run]) -> bool:
-    """Did the runs given all train alone, and read their films alike?"""
-    ways = {(run.record["ran"]["how"], run.record["reuse"]["what"]) for run in found}
-    return len(ways) == 1 and next(iter(ways))[0] == "solo"
+    """Would a comparison of the runs given show seconds?"""
+    return len(found) > 0 and not timing_differs(found)
 
 
 def _before(path: Path, wanted: "Wanted") -> dict[str, str]:
