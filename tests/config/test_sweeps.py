@@ -161,6 +161,7 @@ def test_the_command_shows_a_sweep_in_one_table(command: Callable[..., Any]) -> 
     assert sum(line.startswith("in all") for line in done.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="the search extra isn't here"
 )

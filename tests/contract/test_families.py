@@ -87,7 +87,7 @@ def test_it_writes_what_the_network_alone_would(
 def test_a_row_is_written_the_same_beside_longer_ones(
     family: LanguageModel, configured: Callable[..., RunConfig]
 ) -> None:
-    """Positions that a mask leaves out are not seen, wherever they stand (a sliding window counts them, so within it)."""
+    """Positions that a mask leaves out are not seen, wherever they stand; a sliding window counts them: stay in it."""
     decode = configured("decode.max_tokens=3", "decode.min_tokens=3").decode
     prefix = _prefix(family)[:, :3]
     alone = new_tokens(family, prefix[:1], None, decode)
