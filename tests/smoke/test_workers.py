@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ def _go(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _table(done: "subprocess.CompletedProcess[str]") -> str:
-    return done.stdout[done.stdout.index("\n-  -") :]
+    """Its rows, without what workers' logs bring after it."""
+    below = done.stdout[done.stdout.index("\n-  -") :].splitlines()[2:]
+    return "\n".join(takewhile(lambda line: line[:1].isdigit(), below))
 
 
 def _ran(folder: Path) -> list[dict[str, Any]]:
