@@ -14,8 +14,10 @@ def heard() -> Iterator[list[int]]:
     """The signals that reach who listened before."""
     got: list[int] = []
     old = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    pressed = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of the test run ignores it
     yield got
     signal.signal(signal.SIGTERM, old)
+    signal.signal(signal.SIGINT, pressed)
 
 
 def _term() -> None:
@@ -83,6 +85,16 @@ def test_ctrl_c_that_came_too_late_is_passed_on() -> None:
     with pytest.raises(KeyboardInterrupt):
         pressed()
     assert done == ["all of it"]
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Terminable() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not asked.flag
+        _term()
+        assert asked.flag
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_a_failure_is_not_hidden_by_it(heard: list[int]) -> None:

@@ -28,7 +28,9 @@ class Terminable:
 
     def __enter__(self) -> "Terminable":
         self._process = os.getpid()
-        self._old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as a shell starts what runs behind it
+        numbers = [signal.SIGTERM] if ignored else [signal.SIGTERM, signal.SIGINT]
+        self._old = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
