@@ -20,6 +20,7 @@ class RayArms(RayLauncher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hand-over. Ray starts here, as it takes SIGTERM for itself when it does."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.given: tuple[HydraContext, DictConfig, TaskFunction] = (hydra_context, config, task_function)
         try:
             start_ray(self.ray_cfg.init)
         except (ConnectionError, ValueError) as error:
@@ -27,12 +28,13 @@ class RayArms(RayLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One answer for each job, in their order."""
+        context, config, task = self.given
         tasks = [
             launch_job_on_ray(
-                self.hydra_context,
+                context,
                 self.ray_cfg.remote,
-                job_config(self.hydra_context, self.config, job, initial_job_idx + i),
-                self.task_function,
+                job_config(context, config, job, initial_job_idx + i),
+                task,
                 Singleton.get_state(),
             )
             for i, job in enumerate(job_overrides)
