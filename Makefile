@@ -57,7 +57,7 @@ fix: $(READY)  ## format, and mend what ruff can mend
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-bench: $(READY)  ## speed and memory as ratios of paired runs, an hour in all: make bench B=published for one
+bench: $(READY)  ## speed and memory as ratios of paired runs, three hours in all: make bench B=published for one
 	set -e; for name in $(B); do $(BIN)/python benchmarks/$$name.py; done
 
 wheel: $(READY)  ## build the wheel; install it in a clean environment and run it from another folder
