@@ -165,10 +165,16 @@ def test_the_command_shows_a_sweep_in_one_table(command: Callable[..., Any]) -> 
 @pytest.mark.skipif(
     find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="the search extra isn't here"
 )
-def test_a_search_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["process", "gang"])
+def test_a_search_runs_and_finds_its_trials_again(tmp_path: Path, launcher: str) -> None:
     words = [sys.executable, "-m", "r2g.run", "-m", "hydra/sweeper=search", "hydra.sweeper.n_trials=2"]
+    words += [f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2"]
     words += ["+experiment=smoke", "track=none", f"paths.outputs={tmp_path}", "score.controls=false"]
     words += ["train.learning_rate=tag(log,interval(1e-4,1e-2))"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("smoke/*/record.json"))) == 2
+    again = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
+    assert again.returncode == 0, again.stderr
+    table = again.stdout[again.stdout.rindex("#  arm") :]
+    assert table.count("already there") == 2

@@ -80,6 +80,7 @@ class GangLauncher(Launcher):
         """Run the jobs, print the table, and give Hydra an answer for each; the first failed one raises there."""
         from r2g.config.sweep import titles
 
+        Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # sweepers write there
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         rows = self._rows(job_overrides, initial_job_idx)

@@ -54,6 +54,7 @@ class ArmsLauncher(Launcher):
         from r2g.config.sweep import given_twice, titles
 
         refuse(given_twice(job_overrides))
+        Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # sweepers write there
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = [
