@@ -34,7 +34,7 @@ def main() -> None:
         made = tables(found)
         write.write(folder, write.files(found, made, page(found, made, figures(found))))
     except (ValueError, PlotlyMissing, record.RecordError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(str(error))
     for line in [*words.headline(found), *words.left_out(found), f"report: {folder / 'report.html'}"]:
         print(line, flush=True)  # noqa: T201 - what a command says to its user
 
