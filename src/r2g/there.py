@@ -12,8 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
+from r2g.config.multirun import own_part
 from r2g.core.outcome import Outcome
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def already(jobs: Sequence[DictConfig]) -> list[Outcome | None]:
     if not any(_something_finished(job) for job in jobs):
         return [None] * len(jobs)
     _LOG.info("looking which of %d arms are finished", len(jobs))
-    texts = json.dumps([_task(job) for job in jobs])
+    texts = json.dumps([OmegaConf.to_yaml(own_part(job)) for job in jobs])
     call = [sys.executable, "-m", __name__]
     done = subprocess.run(call, input=texts, stdout=subprocess.PIPE, text=True, check=False)
     answers = [line for line in done.stdout.splitlines() if line.startswith(_ANSWER)]
@@ -45,13 +46,6 @@ def _something_finished(job: DictConfig) -> bool:
     except Exception:  # whatever is wrong with the config: its own start tells
         return False
     return any(path.parent.suffix != ".partial" for path in folder.glob("*/record.json"))
-
-
-def _task(job: DictConfig) -> str:
-    plain = job.copy()
-    with read_write(plain), open_dict(plain):
-        plain.pop("hydra", None)
-    return OmegaConf.to_yaml(plain)
 
 
 def _found(text: str, prints: dict[str, str]) -> Outcome | None:

@@ -4,7 +4,6 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +161,6 @@ def test_the_command_shows_a_sweep_in_one_table(command: Callable[..., Any]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="the search extra isn't here"
-)
 @pytest.mark.parametrize("launcher", ["process", "gang"])
 def test_a_search_runs_and_finds_its_trials_again(tmp_path: Path, launcher: str) -> None:
     words = [sys.executable, "-m", "r2g.run", "-m", "hydra/sweeper=search", "hydra.sweeper.n_trials=2"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
 from hydra_plugins.r2g_gang_launcher._settings import gang_problems, said_in, search_of
-from r2g.config.multirun import answers, job_config, refuse
+from r2g.config.multirun import answers, job_config, own_part, refuse
 from r2g.core.outcome import GOOD
 
 if TYPE_CHECKING:
@@ -165,11 +165,8 @@ def _job_of(tree: DictConfig) -> "Job | _Told":
     from r2g.tuning import PlanError
 
     choices: Mapping[str, Any] = tree.hydra.runtime.choices
-    plain = tree.copy()
-    with read_write(plain), open_dict(plain):
-        del plain["hydra"]
     try:
-        config = matched(resolve(plain))
+        config = matched(resolve(own_part(tree)))
     except (ConfigError, PlanError) as error:
         return _Told("failed", None, _line(str(error)))
     return Job(config, {k: str(v) for k, v in choices.items() if "/" not in k and v is not None})

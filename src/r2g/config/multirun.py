@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
 
 class ArmsFailed(CompactHydraException):
@@ -36,6 +36,14 @@ def job_config(context: HydraContext, config: DictConfig, job: Sequence[str], nu
     with open_dict(whole):
         whole.hydra.job.id = whole.hydra.job.num = number
     return whole
+
+
+def own_part(whole: DictConfig) -> DictConfig:
+    """A copy of a job's config without Hydra's part."""
+    plain = whole.copy()
+    with read_write(plain), open_dict(plain):
+        plain.pop("hydra", None)
+    return plain
 
 
 def answers(

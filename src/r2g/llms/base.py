@@ -151,9 +151,8 @@ class LanguageModel(nn.Module):
         """The head with what some families do after it (scaling, soft capping), in fp32."""
         config = self.network.config.get_text_config()
         out = self.network.get_output_embeddings()(hidden).float()
-        if scale := getattr(
-            config, "logit_scale", None
-        ):  # not by 1: each such copy is as large as the logits
+        # not by 1 where a family has none: each such copy is as large as the logits
+        if scale := getattr(config, "logit_scale", None):
             out = out * scale
         if scaling := getattr(config, "logits_scaling", None):
             out = out / scaling
