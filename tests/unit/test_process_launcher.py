@@ -36,6 +36,7 @@ def test_arms_that_raise_exit_die_or_hang_leave_the_others_alone_and_run_again(
         assert error in rows[title][1]
         assert f"record-{title[-1]}" in rows[title][1]
     assert (tmp_path / "record-0").read_text() == "a b, {c}: [d]"
+    assert (tmp_path / "beside-0").read_text() == "2"
     assert (tmp_path / "stopped").exists()
     assert "this arm raises" in (tmp_path / "sweep's dir,1" / "4" / "output.log").read_text()
     assert (tmp_path / "sweep's dir,1" / "4" / ".hydra" / "overrides.yaml").is_file()
@@ -142,6 +143,7 @@ def test_each_arm_has_a_gpu_to_itself_and_waits_for_one(stubs: Any, tmp_path: Pa
         other.leave()
     assert done.returncode == 0, done.stderr
     assert {(tmp_path / f"gpu-{i}").read_text() for i in (20, 21, 22)} == {"7"}
+    assert {(tmp_path / f"beside-{i}").read_text() for i in (20, 21, 22)} == {"0"}
     again = stubs.go("number=30,31,32", *words, TMPDIR=tempfile.gettempdir())
     assert again.returncode == 0, again.stderr
     assert {(tmp_path / f"gpu-{i}").read_text() for i in (30, 31, 32)} == {"5", "7"}

@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState
 from r2g import session
 from r2g.config.schema import RunConfig
 from r2g.core import hardware
+from r2g.core.beside import told_to_a_run
 from r2g.core.speed import slowdown
 
 _CPU = torch.device("cpu")
@@ -54,6 +55,15 @@ def test_a_cpu_is_named_with_its_threads(tmp_path: Path) -> None:
     listed.write_text("processor\t: 0\nmodel name\t: A Fast One: 2 GHz\n")
     assert hardware._processor(listed) == "A Fast One: 2 GHz"
     assert hardware._processor(tmp_path / "none")
+
+
+def test_a_device_that_others_use_meanwhile_is_not_the_same_to_a_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = hardware.described(_CPU)
+    for name, value in told_to_a_run(2).items():
+        monkeypatch.setenv(name, value)
+    assert hardware.described(_CPU) == {**alone, "beside": 2}
 
 
 def test_a_dtype_is_as_fast_as_itself() -> None:

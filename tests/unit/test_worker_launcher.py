@@ -193,6 +193,7 @@ def test_joblib_tells_arms_apart_and_the_second_call_runs_the_missing(stubs: Any
     assert [status for status, _ in found.values()] == ["finished", "failed", "killed"]
     assert "ValueError: this arm raises" in found["number=4"][1]
     assert "killed by SIGKILL" in found["number=6"][1]
+    assert (tmp_path / "beside-0").read_text() == "1"
     (tmp_path / "started").unlink()
     again = stubs.go(*words)
     assert again.returncode == 0, again.stderr

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from hydra_plugins.r2g_process_launcher._seat import Seat
+from r2g.core.beside import told_to_a_run
 from r2g.core.outcome import GOOD, forget_outcome, read_outcome
 
 _LOG = logging.getLogger(__name__)
@@ -92,13 +93,19 @@ class Terms:
     """Under which arms run here: seconds for each, seconds between being asked to end and the kill.
 
     A file `stop` asks all to end: how a launcher reaches workers on other machines. With `gpus`, each arm has one of
-    these to itself, and waits until one is free.
+    these to itself, and waits until one is free. `beside`: how many others may compute on the
+    same device meanwhile.
     """
 
     limit: float | None
     grace: float
     stop: Path | None = None
     gpus: tuple[str, ...] = ()
+    beside: int = 0
+
+    def shared_by(self, arms: int) -> "Terms":
+        """The same for so many arms at once on one machine: beside each other, unless each has a GPU to itself."""
+        return self if self.gpus else replace(self, beside=max(0, arms - 1))
 
     def stopping(self) -> bool:
         """Has the launcher left word to end?"""
@@ -118,7 +125,7 @@ def run_all(arms: Sequence[Arm], parallel: int, terms: Terms) -> tuple[list[End]
         while under_way or (waiting and not stopping):
             stopping = stopping or signals.number is not None or terms.stopping()
             while waiting and len(under_way) < parallel and not stopping and (seat := Seat.free(terms.gpus)):
-                under_way.append(_start(waiting.pop(0), seat))
+                under_way.append(_start(waiting.pop(0), seat, terms.beside))
             for child in list(under_way):
                 if child.process.poll() is not None:
                     under_way.remove(child)
@@ -129,7 +136,7 @@ def run_all(arms: Sequence[Arm], parallel: int, terms: Terms) -> tuple[list[End]
     return [ends[arm.number] for arm in arms], signals.number
 
 
-def _start(arm: Arm, seat: Seat) -> _Child:
+def _start(arm: Arm, seat: Seat, beside: int) -> _Child:
     arm.folder.mkdir(parents=True, exist_ok=True)
     forget_outcome(arm.folder)  # of an earlier sweep in the same hydra.sweep.dir
     path = arm.folder / _LOG_FILE
@@ -144,7 +151,7 @@ def _start(arm: Arm, seat: Seat) -> _Child:
         stderr=subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=_follow_parent(),
-        env={**os.environ, **seat.environment()},
+        env={**os.environ, **seat.environment(), **told_to_a_run(beside)},
     )
     _LOG.info("#%d starts: %s (%s)", arm.number, arm.title, path)
     return _Child(arm, process, log, seat, time.monotonic())

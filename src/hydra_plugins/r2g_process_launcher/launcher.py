@@ -31,6 +31,7 @@ class ProcessLauncher(ArmsLauncher):
         configs, arms = self.arms(job_overrides, initial_job_idx)
         known = self.known(configs, arms)
         missing = [arm for arm in arms if arm.number not in known]
-        ends, signal_number = run_all(missing, self.parallel, self.terms)
+        terms = self.terms.shared_by(min(self.parallel, len(missing)))
+        ends, signal_number = run_all(missing, self.parallel, terms)
         told = known | {arm.number: end for arm, end in zip(missing, ends, strict=True)}
         return self.concluded(job_overrides, configs, arms, told, signal_number)

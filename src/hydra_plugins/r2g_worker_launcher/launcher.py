@@ -87,7 +87,8 @@ class WorkerLauncher(ArmsLauncher):
             (job, arm) for job, arm in zip(job_overrides, arms, strict=True) if arm.number not in known
         ]
         pieces = self._pieces([job for job, _ in missing], [arm for _, arm in missing], root)
-        task = Task(tuple(pieces), initial_job_idx, replace(self.terms, stop=stop), Path.cwd())
+        terms = replace(self.terms.shared_by(self._at_once(len(pieces))), stop=stop)
+        task = Task(tuple(pieces), initial_job_idx, terms, Path.cwd())
         if self.search is not None:
             self._say_split(len(pieces))
         firsts = [list(job_overrides[piece.members[0].number - initial_job_idx]) for piece in pieces]
@@ -102,6 +103,14 @@ class WorkerLauncher(ArmsLauncher):
             for arm, end in zip(piece.members, _ends(piece, found, stop.exists()), strict=True)
         }
         return self.concluded(job_overrides, configs, arms, told, numbers[0] if numbers else None)
+
+    def _at_once(self, pieces: int) -> int:
+        """How many share a machine: joblib's pool is on one; SLURM and Ray give each job its own part of theirs."""
+        if self.named != "joblib":
+            return 1
+        import joblib
+
+        return min(joblib.effective_n_jobs(self.settings.get("n_jobs", -1)), pieces)
 
     def _pieces(self, jobs: Sequence[Sequence[str]], arms: Sequence[Arm], root: Path) -> list[Piece]:
         """An arm each; or as many neighbours as make a gang, which are trained by hydra/launcher=gang."""

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
+from r2g.core.beside import heard
+
 
 def described(device: torch.device) -> dict[str, Any]:
-    """The device's `type` and `name`; of a CPU also how many `threads` torch uses."""
+    """The device's `type` and `name`; of a CPU also how many `threads` torch uses; how many runs may be `beside`."""
+    others = {"beside": heard()} if heard() else {}
     if device.type == "cuda":
-        return {"type": "cuda", "name": torch.cuda.get_device_name(device)}
-    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
+        return {"type": "cuda", "name": torch.cuda.get_device_name(device), **others}
+    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads(), **others}
 
 
 def _processor(told: Path = Path("/proc/cpuinfo")) -> str:

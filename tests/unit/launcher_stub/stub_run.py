@@ -11,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from r2g.core.beside import heard
 from r2g.core.outcome import Outcome
 
 
@@ -63,6 +64,7 @@ def main(config: DictConfig) -> float:
         file.write(f"{config.number} ")
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         Path(f"gpu-{config.number}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    Path(f"beside-{config.number}").write_text(str(heard()))
     status = "already there" if record.exists() else "finished"
     Outcome("running", str(record)).write(job)
     Path(f"at-work-{config.number}").touch()
