@@ -2,6 +2,7 @@
 
 import logging
 import math
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -102,6 +103,7 @@ def attempt(arm: Arm, accelerator: Accelerator, action: Callable[[], T], local: 
         if not alone:
             raise
         arm.error = error
+        traceback.clear_frames(error.__traceback__)  # or its tensors would stay as long as the others train
         _LOG.warning("%s: %s: %s", arm.folder.name, type(error).__name__, error)
         return None
 

@@ -70,6 +70,23 @@ def test_a_gang_has_its_bounds_and_a_mistake_is_one_arm_s(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_gang_that_memory_is_too_short_for_goes_on_in_smaller_ones(tmp_path: Path) -> None:
+    """The allocator's own error in what the gang shares, wherever more than two arms train side by side."""
+    out, source = tmp_path / "out", Path(__file__).resolve().parents[2] / "src"
+    faulty = f"{Path(__file__).with_name('faulty')}{os.pathsep}{source}"
+    call = [sys.executable, "-m", "faulty_run", *_MANY[2:], "seed=0,1,2,3", "train.steps=4", "train.evals=2"]
+    env = _env(out) | {"SCARCE": "1", "PYTHONPATH": faulty}
+    done = subprocess.run(
+        [*call, f"paths.outputs={out}"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "memory is too short for a gang of 4: on in gangs of 2 and 2" in done.stdout + done.stderr
+    assert done.stdout[done.stdout.rindex("#  arm") :].count("finished") == 4
+    assert [r["ran"] for r in _records(out)] == [{"how": "gang", "arms": 2}] * 4
+    assert [r["training"]["attempts"] for r in _records(out)] == [1] * 4
+
+
+@pytest.mark.slow
 def test_a_killed_gang_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
     words = [*_MANY, "tuning=delta,shallow", "train.steps=40", "train.checkpoint_steps=3"]
     assert _go(words, tmp_path / "whole").returncode == 0

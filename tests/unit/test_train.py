@@ -2,14 +2,19 @@
 
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 
 from r2g.config.schema import RunConfig, Schedule, TrainSettings, Unit
 from r2g.data import Studies, epoch_order
 from r2g.encoders.base import Preprocess
 from r2g.plan import eval_steps, learning_rate, plan_of, step_seed
+from r2g.step import Arm, attempt
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +81,21 @@ def test_what_a_run_looks_at_is_known_before_also_where_each_epoch_drops_others(
         read = {i for batch in [batch for order in epochs for batch in order][:steps] for i in batch}
         assert read <= set(plan.seen())
         assert steps > 2 or set(plan.seen()) == read
+
+
+def test_an_arm_that_failed_keeps_its_error_and_not_what_it_had_in_hand() -> None:
+    """Its tensors would take room as long as the others train."""
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def fail() -> None:
+        logits = torch.zeros(8)
+        held.append(weakref.ref(logits))
+        raise ValueError("no room for the logits")
+
+    arm = Arm.__new__(Arm)
+    arm.folder, arm.error = Path("x"), None
+    assert attempt(arm, Accelerator(cpu=True), fail) is None
+    assert held[0]() is None
+    assert str(arm.error) == "no room for the logits"
+    assert arm.error is not None
+    assert arm.error.__traceback__ is not None

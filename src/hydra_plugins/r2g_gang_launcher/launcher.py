@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +29,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Told:
-    """How an arm ended."""
+    """How an arm ended; `short` of memory, it may go on beside fewer others."""
 
     status: str
     record: str | None = None
     error: str | None = None
     objective: float | None = None
+    short: bool = False
 
     @property
     def good(self) -> bool:
@@ -123,17 +125,40 @@ class GangLauncher(Launcher):
         groups = groups_of([jobs[i].config for i in numbers], self.max_arms, self.memory_gb, processes)
         if search is not None:
             warn_of_split(len(groups), "max_arms" if self.jobs is None else "gang")
-        for group in groups:
-            if any(end.status == "stopped" for end in told.values()):
-                break
-            members = [numbers[i] for i in group]
+        waiting = deque([numbers[i] for i in group] for group in groups)
+        while waiting and not any(end.status == "stopped" for end in told.values()):
+            members = waiting.popleft()
             _LOG.info("a gang of %d: %s", len(members), "; ".join(names[i] for i in members))
             ends = _run_gang(members, [jobs[i] for i in members], partial(gang.execute_gang, halving=search))
+            if processes == 1 and search is None:
+                waiting.extendleft(reversed(_once_more(ends)))
             _leave(ends, folders)
             told |= ends
         never = {i: _Told("not started") for i in range(len(trees)) if i not in told}
         _leave(never, folders)
         return [(told | never)[i] for i in range(len(trees))]
+
+
+def _once_more(ends: dict[int, _Told]) -> list[list[int]]:
+    """Smaller gangs for those of a gang that memory was too short for; their ends don't count and are taken out."""
+    short = [i for i, end in ends.items() if end.short]
+    size, half = len(ends), (len(short) + 1) // 2
+    if size < 2 or not short:
+        return []
+    smaller = [short] if len(short) < size else [short[:half], short[half:]]
+    sizes = " and ".join(str(len(group)) for group in smaller)
+    _LOG.warning("memory is too short for a gang of %d: on in gangs of %s", size, sizes)
+    for i in short:
+        del ends[i]
+    _release()
+    return smaller
+
+
+def _release() -> None:
+    """Memory of a gang that is gone: errors keep the frames, and these the tensors, until they are collected."""
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
 
 
 def _leave(ends: Mapping[int, _Told], folders: Sequence[str | None]) -> None:
@@ -173,6 +198,8 @@ def _job_of(tree: DictConfig) -> "Job | _Told":
 
 
 def _run_gang(members: Sequence[int], jobs: Sequence["Job"], execute: Any) -> dict[int, _Told]:
+    from accelerate.utils.memory import should_reduce_batch_size
+
     from r2g.session import RunFailed
 
     try:
@@ -183,9 +210,9 @@ def _run_gang(members: Sequence[int], jobs: Sequence["Job"], execute: Any) -> di
     for i, end in zip(members, ends, strict=True):
         good = end.status in GOOD
         best = end.best if good else None
-        told[i] = _Told(
-            end.status, str(end.record), None if end.error is None else _line(str(end.error)), best
-        )
+        said = None if end.error is None else _line(str(end.error))
+        short = end.error is not None and should_reduce_batch_size(end.error.__cause__)
+        told[i] = _Told(end.status, str(end.record), said, best, short)
     return told
 
 

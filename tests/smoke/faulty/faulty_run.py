@@ -1,4 +1,7 @@
-"""r2g.run with faults: with FAULTS set, seeds 4 to 7 fail in their second validation, each in its own way."""
+"""r2g.run with faults: with FAULTS set, seeds 4 to 7 fail in their second validation, each in its own way.
+
+With SCARCE set, more than two arms' batches at once are more than memory can hold.
+"""
 
 import os
 import signal
@@ -7,7 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from r2g import gang, run
+import torch
+
+from r2g import gang, run, step
 
 
 def _raise() -> None:
@@ -28,8 +33,16 @@ def _faulty(runs: Sequence[Any], arms: Sequence[Any]) -> Any:
     return validate(runs, arms)
 
 
+def _scarce(turns: Sequence[Any], i: int, accelerator: Any) -> None:
+    if len(turns) > 2:
+        torch.empty(2**60)
+    go(turns, i, accelerator)
+
+
 if __name__ == "__main__":
     calls: list[int] = []
     if "FAULTS" in os.environ:
         validate, gang.validate = gang.validate, _faulty
+    if "SCARCE" in os.environ:
+        go, step._round = step._round, _scarce
     run.main()
