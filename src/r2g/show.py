@@ -30,7 +30,7 @@ def match(solved: Mapping[str, Any]) -> str:
     """What a budget match came to, as a line."""
     percent = 100 * solved["residual"] / solved["target"]
     return (
-        f"budget_match: {solved['setting']} is {solved['value']:,}, {solved['residual']:+,.0f} ({percent:+.2f} %) from "
+        f"budget_match: {solved['setting']} is {solved['value']:,}, {solved['residual']:+,.0f} ({percent:+.3f} %) from "
         f"{solved['target']:,.0f}"
     )
 

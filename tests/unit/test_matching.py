@@ -113,7 +113,7 @@ def test_the_budget_tells_the_residual(configured: Callable[..., RunConfig]) -> 
     match = found.budget["match"]
     assert match == {"setting": "projector.hidden", "value": 128, "target": 50_000, "residual": -144}
     assert found.budget["trainable"] == 49_856
-    line = "budget_match: projector.hidden is 128, -144 (-0.29 %) from 50,000"
+    line = "budget_match: projector.hidden is 128, -144 (-0.288 %) from 50,000"
     assert show.match(match) == line
     assert line in budget.show(found)
 

@@ -46,6 +46,14 @@ def _arm(number: int, folder: Path) -> Arm:
     return Arm(number, f"seed={number}", ["true"], folder / str(number))
 
 
+@pytest.mark.parametrize("wrong", [0, "x", 1.5])
+def test_a_pool_of_no_size_is_refused_in_our_words(wrong: object) -> None:
+    with pytest.raises(
+        CompactHydraException, match="hydra.launcher.n_jobs must be a whole number, and not 0, got"
+    ):
+        _set_up(_launcher(n_jobs=wrong))
+
+
 def test_each_plugin_has_a_file_of_its_name() -> None:
     assert {path.stem for path in _BY_PLUGIN} == set(worker._PLUGINS)
 

@@ -59,6 +59,9 @@ class WorkerLauncher(ArmsLauncher):
                 "hydra.launcher.memory_gb and halving are settings of a gang: say how many arms one has with "
                 "hydra.launcher.gang=N"
             )
+        at_once = settings.get("n_jobs", -1)
+        if plugin == "joblib" and (not isinstance(at_once, int) or at_once == 0):
+            problems.append(f"hydra.launcher.n_jobs must be a whole number, and not 0, got {at_once}")
         if plugin not in _PLUGINS:
             problems.append(f"hydra.launcher.plugin must be one of {', '.join(_PLUGINS)}, got {plugin}")
         self.problems = problems
